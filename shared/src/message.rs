@@ -1,0 +1,296 @@
+//! The message model: what is sent, what is accepted, and the names that both carry.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use uuid::Uuid;
+
+/// What a client asks to have delivered: a message before the broker has given it an id.
+#[derive(Clone, Debug)]
+pub struct Draft {
+    /// The room to deliver it to.
+    pub room: RoomName,
+    /// Who authenticated on the connection that sent it; never what a header claims.
+    pub sender: UserName,
+    /// The MIME type that the sender gave.
+    pub content_type: Option<Arc<str>>,
+    /// Application headers to pass on, in the sender's order.
+    pub headers: Headers,
+    /// The body, octet for octet.
+    pub body: Bytes,
+    /// A repeat with the same sender, room and key within 10 minutes is the same message.
+    pub idempotency_key: Option<IdempotencyKey>,
+    /// The newest message that the publisher has seen in the room: the new id is greater, even
+    /// when the broker's clock has run back.
+    pub newer_than: Option<MessageId>,
+    /// The gateway to notify once the message is stored, when a receipt waits for that.
+    pub notify: Option<GatewayId>,
+}
+
+/// An accepted message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Message {
+    /// Unique; its order is the order of the room, its time is `created_at`.
+    pub id: MessageId,
+    /// The room that it was sent to.
+    pub room: RoomName,
+    /// Who sent it.
+    pub sender: UserName,
+    /// The MIME type that the sender gave.
+    pub content_type: Option<Arc<str>>,
+    /// Application headers, in the sender's order.
+    pub headers: Headers,
+    /// The body, octet for octet.
+    pub body: Bytes,
+    /// The key that the sender gave.
+    pub idempotency_key: Option<IdempotencyKey>,
+    /// The message before it in the room, where the broker knew it when it accepted this one.
+    /// A store does not keep it.
+    pub prev: Option<MessageId>,
+}
+
+/// Application headers of a message, in order.
+pub type Headers = Vec<(Box<str>, Box<str>)>;
+
+/// A room: 1–128 characters of `[A-Za-z0-9._~:@-]`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RoomName(Arc<str>);
+
+impl RoomName {
+    /// The longest name, in octets.
+    pub const MAX_LEN: usize = 128;
+
+    /// Checks a name.
+    ///
+    /// # Errors
+    /// [`InvalidName::Room`] when the text is no room name.
+    pub fn parse(text: &str) -> Result<Self, InvalidName> {
+        let allowed = |b: u8| b.is_ascii_alphanumeric() || b"._~:@-".contains(&b);
+        if text.is_empty() || text.len() > Self::MAX_LEN || !text.bytes().all(allowed) {
+            return Err(InvalidName::Room);
+        }
+        Ok(Self(text.into()))
+    }
+
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Who sends: 1–128 octets of text without control characters.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct UserName(Arc<str>);
+
+impl UserName {
+    /// The longest name, in octets.
+    pub const MAX_LEN: usize = 128;
+
+    /// Checks a name.
+    ///
+    /// # Errors
+    /// [`InvalidName::User`] when the text is no user name.
+    pub fn parse(text: &str) -> Result<Self, InvalidName> {
+        if text.is_empty() || text.len() > Self::MAX_LEN || text.chars().any(char::is_control) {
+            return Err(InvalidName::User);
+        }
+        Ok(Self(text.into()))
+    }
+
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// A sender's own name for a message: 1–256 octets of text without control characters.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct IdempotencyKey(Arc<str>);
+
+impl IdempotencyKey {
+    /// The longest key, in octets.
+    pub const MAX_LEN: usize = 256;
+
+    /// Checks a key.
+    ///
+    /// # Errors
+    /// [`InvalidName::Key`] when the text is no key.
+    pub fn parse(text: &str) -> Result<Self, InvalidName> {
+        if text.is_empty() || text.len() > Self::MAX_LEN || text.chars().any(char::is_control) {
+            return Err(InvalidName::Key);
+        }
+        Ok(Self(text.into()))
+    }
+
+    /// The key as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Why a text is not the name it should be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidName {
+    /// Not a room.
+    #[error("a room name is 1 to 128 characters of A-Z a-z 0-9 . _ ~ : @ -")]
+    Room,
+    /// Not a user.
+    #[error("a user name is 1 to 128 octets without control characters")]
+    User,
+    /// Not an idempotency key.
+    #[error("an idempotency key is 1 to 256 octets without control characters")]
+    Key,
+    /// Not a message id.
+    #[error("a message id is a UUID of version 7, as given in `message-id`")]
+    Id,
+}
+
+/// One gateway process, for as long as it runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct GatewayId(Uuid);
+
+impl GatewayId {
+    /// A new, unique id.
+    pub fn random() -> Self {
+        Self(Uuid::new_v4())
+    }
+}
+
+impl FromStr for GatewayId {
+    type Err = uuid::Error;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        text.parse().map(Self)
+    }
+}
+
+/// When a message was accepted: the broker's milliseconds and a sequence within them. It is the
+/// id that Redis gives a stream entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Stamp {
+    /// Milliseconds since 1970, 48 bits.
+    pub ms: u64,
+    /// The sequence within the millisecond, 58 bits.
+    pub seq: u64,
+}
+
+/// A message's id: a UUID of version 7 (RFC 9562, section 5.7) made of the stamp and the shard.
+///
+/// 48 bits of milliseconds, the version, 12 bits and then 46 bits of sequence with the variant
+/// between them, and 16 bits of shard. It sorts by time as text and as octets, and nothing of the
+/// stamp is lost, so that an id leads back to its stream entry.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct MessageId(Uuid);
+
+impl MessageId {
+    /// Less than every id that a broker gives.
+    pub const MIN: Self = Self(Uuid::nil());
+
+    const SEQ_LOW_BITS: u32 = 46;
+
+    /// The id of what was accepted at `stamp` in `shard`. Bits of the stamp beyond 48 and 58 are
+    /// cut off; no clock or stream reaches them.
+    pub fn new(stamp: Stamp, shard: u16) -> Self {
+        let high = (stamp.seq >> Self::SEQ_LOW_BITS) & 0xfff;
+        let low = stamp.seq & ((1 << Self::SEQ_LOW_BITS) - 1);
+        let first = (stamp.ms << 16) | 0x7000 | high;
+        let second = (0b10 << 62) | (low << 16) | u64::from(shard);
+        Self(Uuid::from_u64_pair(first, second))
+    }
+
+    /// The stamp that it was made of.
+    pub fn stamp(self) -> Stamp {
+        let (first, second) = self.0.as_u64_pair();
+        let low = (second >> 16) & ((1 << Self::SEQ_LOW_BITS) - 1);
+        Stamp { ms: first >> 16, seq: ((first & 0xfff) << Self::SEQ_LOW_BITS) | low }
+    }
+
+    /// The shard that it was accepted in.
+    pub fn shard(self) -> u16 {
+        (self.0.as_u64_pair().1 & 0xffff) as u16
+    }
+
+    /// When it was accepted, by the broker's clock.
+    pub fn created_at(self) -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_millis(self.stamp().ms)
+    }
+
+    /// The id as a UUID, for stores.
+    pub fn uuid(self) -> Uuid {
+        self.0
+    }
+
+    /// Takes a UUID back from a store.
+    ///
+    /// # Errors
+    /// [`InvalidName::Id`] when it is not of version 7 and the RFC's variant.
+    pub fn from_uuid(uuid: Uuid) -> Result<Self, InvalidName> {
+        let (first, second) = uuid.as_u64_pair();
+        if (first >> 12) & 0xf != 7 || second >> 62 != 0b10 {
+            return Err(InvalidName::Id);
+        }
+        Ok(Self(uuid))
+    }
+}
+
+impl FromStr for MessageId {
+    type Err = InvalidName;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let uuid = Uuid::try_parse(text).map_err(|_| InvalidName::Id)?;
+        Self::from_uuid(uuid)
+    }
+}
+
+macro_rules! display {
+    ($($name:ident),*) => {$(
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.fmt(f)
+            }
+        }
+    )*};
+}
+
+display!(RoomName, UserName, IdempotencyKey, GatewayId, MessageId);
+
+impl fmt::Debug for MessageId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Which messages of a room to read. Every reading is oldest first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Span {
+    /// The oldest messages after this one.
+    After(MessageId),
+    /// The newest messages before this one.
+    Before(MessageId),
+    /// The newest messages.
+    Newest,
+}
+
+impl Span {
+    /// Whether a message with this id can be in the span.
+    pub fn contains(self, id: MessageId) -> bool {
+        match self {
+            Self::After(bound) => id > bound,
+            Self::Before(bound) => id < bound,
+            Self::Newest => true,
+        }
+    }
+
+    /// Cuts ordered messages down to the `limit` that the span names.
+    pub fn cut<T>(self, ordered: &mut Vec<T>, limit: usize) {
+        match self {
+            Self::After(_) => ordered.truncate(limit),
+            Self::Before(_) | Self::Newest => {
+                ordered.drain(..ordered.len().saturating_sub(limit));
+            }
+        }
+    }
+}

@@ -1,0 +1,269 @@
+//! Every metric of every process: the one file that spells their names. Label values come from
+//! closed sets; a room's or user's name is never one.
+
+use std::sync::Arc;
+
+use prometheus::{
+    Encoder, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts,
+    Registry, TextEncoder,
+};
+
+/// Seconds from 100 µs to about 13 s, doubling: latencies inside one data centre.
+fn seconds() -> Vec<f64> {
+    (0..18).map(|power| 0.0001 * f64::from(1 << power)).collect()
+}
+
+/// The metrics of one process. Cloning shares them.
+#[derive(Clone)]
+pub struct Metrics {
+    registry: Registry,
+    /// What a gateway counts.
+    pub gateway: Arc<GatewayMetrics>,
+    /// What every user of a broker counts.
+    pub broker: Arc<BrokerMetrics>,
+    /// What a persister counts.
+    pub persister: Arc<PersisterMetrics>,
+}
+
+/// What a gateway counts.
+pub struct GatewayMetrics {
+    /// Connections open now.
+    pub connections: IntGauge,
+    /// Connections ever, by `transport`.
+    pub connections_total: IntCounterVec,
+    /// Connections closed, by `reason`: the labels of the gateway's close-reason table.
+    pub disconnects: IntCounterVec,
+    /// SEND frames that asked for a publish.
+    pub messages_received: IntCounter,
+    /// MESSAGE frames handed to a socket.
+    pub messages_delivered: IntCounter,
+    /// Seconds from a message's acceptance to its last octet being handed to a member's socket.
+    pub fanout_seconds: Histogram,
+    /// Seconds from a SEND to the broker's answer.
+    pub accept_seconds: Histogram,
+    /// Octets queued for sockets now.
+    pub outbox_bytes: IntGauge,
+    /// Rooms for which something missed was fetched.
+    pub gaps_repaired: IntCounter,
+    /// Rooms for which something missed could not be fetched, so that subscribers were cut off.
+    pub gaps_unrepaired: IntCounter,
+    /// Publishes that the broker did not accept, by `reason`.
+    pub publish_failures: IntCounterVec,
+    /// Receipts withheld because the store had not answered within the deadline.
+    pub receipts_withheld: IntCounter,
+    /// Rooms with a member now.
+    pub rooms: IntGauge,
+    /// HTTP requests answered, by `code` class (`2xx`, `4xx`, `5xx`).
+    pub http_requests: IntCounterVec,
+}
+
+/// What every user of a broker counts.
+pub struct BrokerMetrics {
+    /// Connections to the broker that had to be made again, by `link` (`fanout`, `publish`, `feed`).
+    pub reconnects: IntCounterVec,
+    /// Deliveries dropped because the hand-over was at its bound; each is repaired as a gap.
+    pub handover_dropped: IntCounter,
+}
+
+/// What a persister counts.
+pub struct PersisterMetrics {
+    /// Messages per batch.
+    pub batch_size: Histogram,
+    /// Seconds that the store took for a batch.
+    pub store_seconds: Histogram,
+    /// Seconds from a message's acceptance to its being stored.
+    pub lag_seconds: Histogram,
+    /// Messages accepted and not stored, over all shards.
+    pub backlog: IntGauge,
+    /// Messages stored for the first time.
+    pub stored: IntCounter,
+    /// Messages that were in the store already.
+    pub duplicates: IntCounter,
+    /// Messages that can never be stored.
+    pub dead_letters: IntCounter,
+    /// Attempts that failed and are repeated, by `operation` (`feed`, `store`, `settle`).
+    pub retries: IntCounterVec,
+}
+
+impl Metrics {
+    /// All metrics at zero, in a registry of their own.
+    pub fn new() -> Self {
+        let registry = Registry::new_custom(Some("roomcast".into()), None)
+            .expect("a non-empty prefix is valid");
+        let r = &registry;
+        Self {
+            gateway: Arc::new(GatewayMetrics::new(r)),
+            broker: Arc::new(BrokerMetrics::new(r)),
+            persister: Arc::new(PersisterMetrics::new(r)),
+            registry,
+        }
+    }
+
+    /// The metrics in Prometheus's text format, version 0.0.4.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut text = Vec::new();
+        TextEncoder::new()
+            .encode(&self.registry.gather(), &mut text)
+            .expect("writing to memory does not fail");
+        text
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl GatewayMetrics {
+    fn new(r: &Registry) -> Self {
+        Self {
+            connections: gauge(r, "gateway_connections", "Connections open now"),
+            connections_total: counters(
+                r,
+                "gateway_connections_total",
+                "Connections accepted",
+                &["transport"],
+            ),
+            disconnects: counters(
+                r,
+                "gateway_disconnects_total",
+                "Connections closed, by reason",
+                &["reason"],
+            ),
+            messages_received: counter(
+                r,
+                "gateway_messages_received_total",
+                "SEND frames that asked for a publish",
+            ),
+            messages_delivered: counter(
+                r,
+                "gateway_messages_delivered_total",
+                "MESSAGE frames handed to a socket",
+            ),
+            fanout_seconds: histogram(
+                r,
+                "gateway_fanout_seconds",
+                "From a message's acceptance to its being written to a member's socket",
+                seconds(),
+            ),
+            accept_seconds: histogram(
+                r,
+                "gateway_accept_seconds",
+                "From a SEND to the broker's answer",
+                seconds(),
+            ),
+            outbox_bytes: gauge(r, "gateway_outbox_bytes", "Octets queued for sockets now"),
+            gaps_repaired: counter(
+                r,
+                "gateway_gaps_repaired_total",
+                "Rooms for which something missed was fetched and delivered",
+            ),
+            gaps_unrepaired: counter(
+                r,
+                "gateway_gaps_unrepaired_total",
+                "Rooms whose members were cut off because something missed could not be fetched",
+            ),
+            publish_failures: counters(
+                r,
+                "gateway_publish_failures_total",
+                "Publishes that the broker did not accept",
+                &["reason"],
+            ),
+            receipts_withheld: counter(
+                r,
+                "gateway_receipts_withheld_total",
+                "Receipts withheld because the store did not have the message in time",
+            ),
+            rooms: gauge(r, "gateway_rooms", "Rooms with a member on this gateway now"),
+            http_requests: counters(
+                r,
+                "gateway_http_requests_total",
+                "HTTP requests answered, by class of status",
+                &["code"],
+            ),
+        }
+    }
+}
+
+impl BrokerMetrics {
+    fn new(r: &Registry) -> Self {
+        Self {
+            reconnects: counters(
+                r,
+                "broker_reconnects_total",
+                "Connections to the broker that were made again",
+                &["link"],
+            ),
+            handover_dropped: counter(
+                r,
+                "broker_handover_dropped_total",
+                "Deliveries dropped at a full hand-over, each repaired as a gap",
+            ),
+        }
+    }
+}
+
+impl PersisterMetrics {
+    fn new(r: &Registry) -> Self {
+        let sizes = (0..12).map(|power| f64::from(1 << power)).collect();
+        Self {
+            batch_size: histogram(r, "persister_batch_size", "Messages per batch", sizes),
+            store_seconds: histogram(
+                r,
+                "persister_store_seconds",
+                "What the store took for a batch",
+                seconds(),
+            ),
+            lag_seconds: histogram(
+                r,
+                "persister_lag_seconds",
+                "From a message's acceptance to its being stored",
+                seconds(),
+            ),
+            backlog: gauge(r, "persister_backlog", "Messages accepted and not stored"),
+            stored: counter(r, "persister_stored_total", "Messages stored for the first time"),
+            duplicates: counter(
+                r,
+                "persister_duplicates_total",
+                "Messages that were in the store already",
+            ),
+            dead_letters: counter(
+                r,
+                "persister_dead_letters_total",
+                "Messages that can never be stored, kept as dead letters",
+            ),
+            retries: counters(
+                r,
+                "persister_retries_total",
+                "Attempts that failed and are repeated",
+                &["operation"],
+            ),
+        }
+    }
+}
+
+fn gauge(registry: &Registry, name: &str, help: &str) -> IntGauge {
+    registered(registry, IntGauge::new(name, help))
+}
+
+fn counter(registry: &Registry, name: &str, help: &str) -> IntCounter {
+    registered(registry, IntCounter::new(name, help))
+}
+
+fn counters(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
+    registered(registry, IntCounterVec::new(Opts::new(name, help), labels))
+}
+
+fn histogram(registry: &Registry, name: &str, help: &str, buckets: Vec<f64>) -> Histogram {
+    registered(registry, Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets)))
+}
+
+fn registered<C>(registry: &Registry, collector: prometheus::Result<C>) -> C
+where
+    C: prometheus::core::Collector + Clone + 'static,
+{
+    let collector = collector.expect("the names in this file are valid");
+    registry.register(Box::new(collector.clone())).expect("the names in this file are unique");
+    collector
+}

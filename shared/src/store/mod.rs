@@ -1,0 +1,98 @@
+//! Where messages stay. Every backend keeps what this file promises and is held to it by one
+//! conformance suite (`tests/it/store_conformance.rs`).
+
+pub mod mongo;
+pub mod sqlite;
+
+use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
+
+use crate::message::{Message, MessageId, RoomName, Span};
+
+/// Keeps messages, once each, and reads them back in order. Indexes are made when it is opened.
+pub trait Store: Send + Sync + 'static {
+    /// Stores a batch. When this returns `Ok`, every message of the batch is durable (SQLite:
+    /// synced to disk; MongoDB: journaled by a majority), was there already, or is in `refused`.
+    /// Storing the same id again changes nothing and counts as success.
+    ///
+    /// # Errors
+    /// [`StoreError`] when that cannot be said of the whole batch, which may then be partly
+    /// stored: repeat it.
+    fn insert<'a>(
+        &'a self,
+        batch: &'a [Arc<Message>],
+    ) -> BoxFuture<'a, Result<Inserted, StoreError>>;
+
+    /// Keeps what can never be stored as a message, with the reason. Repeating it changes nothing.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the letters may not be kept.
+    fn bury<'a>(&'a self, letters: &'a [DeadLetter]) -> BoxFuture<'a, Result<(), StoreError>>;
+
+    /// A room's messages: oldest first, at most `limit`, cut as the span says, by an index scan.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the store does not answer within its deadline.
+    fn history<'a>(
+        &'a self,
+        room: &'a RoomName,
+        span: Span,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Vec<Message>, StoreError>>;
+
+    /// Which of these messages are stored.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the store does not answer within its deadline.
+    fn stored<'a>(
+        &'a self,
+        ids: &'a [MessageId],
+    ) -> BoxFuture<'a, Result<Vec<MessageId>, StoreError>>;
+
+    /// The greatest id in the store, over all rooms.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the store does not answer within its deadline.
+    fn newest(&self) -> BoxFuture<'_, Result<Option<MessageId>, StoreError>>;
+
+    /// Asks the backend for a sign of life.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the store does not answer within its deadline.
+    fn ping(&self) -> BoxFuture<'_, Result<(), StoreError>>;
+}
+
+/// What became of a batch.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Inserted {
+    /// How many were new.
+    pub stored: usize,
+    /// How many were there already.
+    pub duplicates: usize,
+    /// Those that the backend will never take, each with its reason.
+    pub refused: Vec<(MessageId, String)>,
+}
+
+/// What can never be stored as a message.
+#[derive(Clone, Debug)]
+pub struct DeadLetter {
+    /// The id that the broker gave.
+    pub id: MessageId,
+    /// Why it was refused.
+    pub reason: String,
+    /// The message where it could be read, else what the journal had in its place. A backend may
+    /// cut a body that is too large for it, and says so in the reason.
+    pub content: Result<Arc<Message>, Vec<u8>>,
+}
+
+/// Why a store could not do what it was asked.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The URL or what the backend is set up as cannot work: a person has to change something.
+    #[error("{0}")]
+    Misconfigured(String),
+    /// The backend did not answer as it should; it may later.
+    #[error("{0}")]
+    Unavailable(String),
+}
