@@ -7,7 +7,7 @@ mod url;
 use std::time::Duration;
 
 pub use self::args::CommonArgs;
-pub use self::units::{address, duration, positive_duration, size};
+pub use self::units::{address, duration, positive_duration};
 pub use self::url::{BrokerUrl, StoreUrl};
 
 /// Flags that cannot work, in one line that says what is right. It never holds a password.

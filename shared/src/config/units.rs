@@ -3,8 +3,6 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use bytesize::ByteSize;
-
 /// Far more than any flag needs, and far less than what a clock can add.
 const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
@@ -29,18 +27,6 @@ pub fn positive_duration(text: &str) -> Result<Duration, String> {
     match duration(text)? {
         Duration::ZERO => Err("more than zero is needed, such as 10s".into()),
         duration => Ok(duration),
-    }
-}
-
-/// Reads a number of octets: `65536`, `64KiB`, `1MiB`, `64kB` (1000s). For clap's `value_parser`.
-///
-/// # Errors
-/// A line that says how to write it.
-pub fn size(text: &str) -> Result<usize, String> {
-    let size: Result<ByteSize, _> = text.parse();
-    match size.map(|size| usize::try_from(size.as_u64())) {
-        Ok(Ok(size)) => Ok(size),
-        _ => Err("a number of octets is needed, such as 65536, 64KiB or 1MiB".into()),
     }
 }
 
@@ -70,16 +56,6 @@ mod tests {
             assert!(duration(wrong).is_err(), "{wrong:?} is no time");
         }
         assert!(positive_duration("0ms").is_err());
-    }
-
-    #[test]
-    fn sizes_are_octets_or_have_a_unit() {
-        assert_eq!(size("65536"), Ok(65536));
-        assert_eq!(size("64KiB"), Ok(65536));
-        assert_eq!(size("64kB"), Ok(64000));
-        for wrong in ["", "-1", "KiB", "64 potatoes"] {
-            assert!(size(wrong).is_err(), "{wrong:?} is no size");
-        }
     }
 
     #[test]
