@@ -6,3 +6,4 @@
 
 mod stomp_properties;
 mod stomp_vectors;
+mod admin;
