@@ -70,10 +70,6 @@ fn is_fresh(binary: &Path) -> bool {
 }
 
 fn build(name: &str) {
-    let package = match name {
-        "roomcast" => "standalone",
-        other => other,
-    };
     let folder = folder();
     let target = folder
         .parent()
@@ -84,12 +80,13 @@ fn build(name: &str) {
     };
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
+    // The features of dependencies are those of the whole workspace, as in CI, so that the
+    // dependencies are not built once more for each binary.
     command
         .args([
             "build",
             "--quiet",
-            "--package",
-            package,
+            "--workspace",
             "--bin",
             name,
             "--profile",
