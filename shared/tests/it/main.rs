@@ -3,7 +3,7 @@
     missing_docs,
     reason = "a test fails by panicking"
 )]
+mod admin;
 
 mod stomp_properties;
 mod stomp_vectors;
-mod admin;
