@@ -1,1 +1,3 @@
+//! The servers and clients that Roomcast's tests start.
 
+pub mod redis;
