@@ -153,7 +153,7 @@ export class Room {
   #refused(headers) {
     const text = headers.get('message') ?? 'The server closed the connection.';
     const culprit = this.#receipts.get(headers.get('receipt-id'))?.message;
-    this.#view.notice('error', text);
+    if (!culprit) this.#view.notice('error', text);
     for (const message of culprit ? [culprit] : this.#messages) {
       if (!message.inFlight || message.id) continue;
       // Without a name it may be any of these: one that is refused again and again is the one.
