@@ -4,6 +4,8 @@
 //! whatever it started ends with the test, also when the test is killed.
 
 pub mod binary;
+pub mod mongo;
 pub mod process;
 
+pub use mongo::Mongo;
 pub use process::Process;
