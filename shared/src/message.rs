@@ -205,7 +205,10 @@ impl MessageId {
     pub fn stamp(self) -> Stamp {
         let (first, second) = self.0.as_u64_pair();
         let low = (second >> 16) & ((1 << Self::SEQ_LOW_BITS) - 1);
-        Stamp { ms: first >> 16, seq: ((first & 0xfff) << Self::SEQ_LOW_BITS) | low }
+        Stamp {
+            ms: first >> 16,
+            seq: ((first & 0xfff) << Self::SEQ_LOW_BITS) | low,
+        }
     }
 
     /// The shard that it was accepted in.

@@ -4,13 +4,15 @@
 use std::sync::Arc;
 
 use prometheus::{
-    Encoder, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts,
-    Registry, TextEncoder,
+    Encoder, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
+    TextEncoder,
 };
 
 /// Seconds from 100 µs to about 13 s, doubling: latencies inside one data centre.
 fn seconds() -> Vec<f64> {
-    (0..18).map(|power| 0.0001 * f64::from(1 << power)).collect()
+    (0..18)
+        .map(|power| 0.0001 * f64::from(1 << power))
+        .collect()
 }
 
 /// The metrics of one process. Cloning shares them.
@@ -175,7 +177,11 @@ impl GatewayMetrics {
                 "gateway_receipts_withheld_total",
                 "Receipts withheld because the store did not have the message in time",
             ),
-            rooms: gauge(r, "gateway_rooms", "Rooms with a member on this gateway now"),
+            rooms: gauge(
+                r,
+                "gateway_rooms",
+                "Rooms with a member on this gateway now",
+            ),
             http_requests: counters(
                 r,
                 "gateway_http_requests_total",
@@ -222,7 +228,11 @@ impl PersisterMetrics {
                 seconds(),
             ),
             backlog: gauge(r, "persister_backlog", "Messages accepted and not stored"),
-            stored: counter(r, "persister_stored_total", "Messages stored for the first time"),
+            stored: counter(
+                r,
+                "persister_stored_total",
+                "Messages stored for the first time",
+            ),
             duplicates: counter(
                 r,
                 "persister_duplicates_total",
@@ -256,7 +266,10 @@ fn counters(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> Int
 }
 
 fn histogram(registry: &Registry, name: &str, help: &str, buckets: Vec<f64>) -> Histogram {
-    registered(registry, Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets)))
+    registered(
+        registry,
+        Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets)),
+    )
 }
 
 fn registered<C>(registry: &Registry, collector: prometheus::Result<C>) -> C
@@ -264,6 +277,8 @@ where
     C: prometheus::core::Collector + Clone + 'static,
 {
     let collector = collector.expect("the names in this file are valid");
-    registry.register(Box::new(collector.clone())).expect("the names in this file are unique");
+    registry
+        .register(Box::new(collector.clone()))
+        .expect("the names in this file are unique");
     collector
 }

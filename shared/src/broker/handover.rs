@@ -23,7 +23,12 @@ pub fn handover(max_bytes: usize, metrics: Arc<BrokerMetrics>) -> (Handover, Eve
     let (sender, receiver) = mpsc::channel(MAX_EVENTS);
     let state = Arc::new(State::default());
     (
-        Handover { sender, state: Arc::clone(&state), max_bytes, metrics },
+        Handover {
+            sender,
+            state: Arc::clone(&state),
+            max_bytes,
+            metrics,
+        },
         Events { receiver, state },
     )
 }
