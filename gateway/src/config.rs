@@ -6,181 +6,111 @@ use std::time::Duration;
 
 use bytesize::ByteSize;
 use clap::{Args, ValueEnum};
+use shared::config::{ConfigError, address, duration, positive_duration};
 
 pub use crate::destination::{DestinationError, Destinations, Template};
 pub use crate::origin::{AllowedOrigin, Origins};
 
+const CONNECTIONS: &str = "Connections";
+const LIMITS: &str = "Limits";
+const DESTINATIONS: &str = "Destinations and receipts";
+const TIMES: &str = "Times";
+
 /// What a gateway is told on its command line. Standalone takes the same flags.
 #[derive(Args, Clone, Debug)]
 pub struct GatewayArgs {
-    /// Address that clients connect to.
-    ///
-    /// Serves WebSocket on /ws and history on /api/rooms/{room}/messages. Use 0.0.0.0:8080 to
-    /// be reached from other machines; port 0 takes a free port, which is logged.
-    #[arg(long, env = "ROOMCAST_LISTEN", value_name = "ADDRESS:PORT")]
-    #[arg(default_value = "127.0.0.1:8080", help_heading = "Connections")]
+    /// Where clients connect, IP:PORT: WebSocket on /ws, history on /api/rooms/{room}/messages.
+    /// 0.0.0.0:8080 is reached from other machines; port 0 is a free one, which is logged
+    #[arg(long, env = "ROOMCAST_LISTEN", value_name = "IP:PORT", value_parser = address,
+        default_value = "127.0.0.1:8080", help_heading = CONNECTIONS)]
     pub listen: SocketAddr,
 
-    /// Origin whose web pages may connect, as https://chat.example.com; * is any.
-    ///
-    /// May be repeated. Pages that this server's own host serves may always connect, and so may
-    /// programs that are no browsers. Others get 403.
-    #[arg(
-        long = "allowed-origin",
-        env = "ROOMCAST_ALLOWED_ORIGIN",
-        value_name = "ORIGIN"
-    )]
-    #[arg(value_delimiter = ',', help_heading = "Connections")]
+    /// Origin whose web pages may connect, such as https://chat.example.com; * is any. May be
+    /// repeated. Pages from the same host as this server always may, and so may programs that are
+    /// no browsers; others get 403
+    #[arg(long = "allowed-origin", env = "ROOMCAST_ALLOWED_ORIGIN", value_name = "ORIGIN",
+        value_delimiter = ',', help_heading = CONNECTIONS)]
     pub allowed_origins: Vec<AllowedOrigin>,
 
-    /// How clients prove who they are.
-    #[arg(long, env = "ROOMCAST_AUTH", value_enum, default_value_t = Auth::None)]
-    #[arg(help_heading = "Connections")]
+    /// How clients prove who they are
+    #[arg(long, env = "ROOMCAST_AUTH", value_name = "HOW", value_enum,
+        default_value_t = Auth::None, help_heading = CONNECTIONS)]
     pub auth: Auth,
 
-    /// Connections at one time; more are answered 503. Each needs a file descriptor (`ulimit -n`).
-    #[arg(
-        long,
-        env = "ROOMCAST_MAX_CONNECTIONS",
-        value_name = "N",
-        default_value_t = 20_000
-    )]
-    #[arg(value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
-    #[arg(help_heading = "Limits")]
+    /// How many connections may be open; further ones are answered 503. Each needs a file
+    /// descriptor: see `ulimit -n`
+    #[arg(long, env = "ROOMCAST_MAX_CONNECTIONS", value_name = "COUNT", default_value_t = 20_000,
+        value_parser = clap::value_parser!(u32).range(1..=10_000_000), help_heading = LIMITS)]
     pub max_connections: u32,
 
-    /// Largest STOMP frame that a client may send, headers included.
-    #[arg(
-        long,
-        env = "ROOMCAST_MAX_FRAME_BYTES",
-        value_name = "SIZE",
-        default_value = "64KiB"
-    )]
-    #[arg(help_heading = "Limits")]
+    /// The largest STOMP frame that a client may send, headers included, 1KiB to 16MiB
+    #[arg(long, env = "ROOMCAST_MAX_FRAME_BYTES", value_name = "SIZE", default_value = "64KiB",
+        help_heading = LIMITS)]
     pub max_frame_bytes: ByteSize,
 
-    /// What may wait for a client that reads slowly, before it is disconnected.
-    ///
-    /// At least twice --max-frame-bytes. What a client misses by it, it gets on coming back with
-    /// `after`.
-    #[arg(
-        long,
-        env = "ROOMCAST_MAX_OUTBOX_BYTES",
-        value_name = "SIZE",
-        default_value = "512KiB"
-    )]
-    #[arg(help_heading = "Limits")]
+    /// How much may wait for a client that reads slowly before it is disconnected; at least twice
+    /// --max-frame-bytes. A client that comes back with `after` gets what it missed
+    #[arg(long, env = "ROOMCAST_MAX_OUTBOX_BYTES", value_name = "SIZE", default_value = "512KiB",
+        help_heading = LIMITS)]
     pub max_outbox_bytes: ByteSize,
 
-    /// Subscriptions that one connection may have at a time.
-    #[arg(
-        long,
-        env = "ROOMCAST_MAX_SUBSCRIPTIONS",
-        value_name = "N",
-        default_value_t = 256
-    )]
-    #[arg(value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
-    #[arg(help_heading = "Limits")]
+    /// How many subscriptions a connection may have at a time
+    #[arg(long, env = "ROOMCAST_MAX_SUBSCRIPTIONS", value_name = "COUNT", default_value_t = 256,
+        value_parser = clap::value_parser!(u32).range(1..=1_000_000), help_heading = LIMITS)]
     pub max_subscriptions: u32,
 
-    /// Past messages that one SUBSCRIBE may ask for with `history`.
-    #[arg(
-        long,
-        env = "ROOMCAST_MAX_HISTORY",
-        value_name = "N",
-        default_value_t = 200
-    )]
-    #[arg(value_parser = clap::value_parser!(u32).range(0..=10_000), help_heading = "Limits")]
+    /// How many past messages a SUBSCRIBE may ask for with `history`
+    #[arg(long, env = "ROOMCAST_MAX_HISTORY", value_name = "MESSAGES", default_value_t = 200,
+        value_parser = clap::value_parser!(u32).range(0..=10_000), help_heading = LIMITS)]
     pub max_history: u32,
 
-    /// Messages a second that one connection may send; 0 is no limit.
-    #[arg(
-        long,
-        env = "ROOMCAST_SEND_RATE",
-        value_name = "N",
-        default_value_t = 0
-    )]
-    #[arg(help_heading = "Limits")]
+    /// How many messages a second a connection may send; 0 is no limit
+    #[arg(long, env = "ROOMCAST_SEND_RATE", value_name = "MESSAGES", default_value_t = 0,
+        help_heading = LIMITS)]
     pub send_rate: u32,
 
-    /// Messages that may be sent at once within --send-rate. Default: what it allows in 2 s.
-    #[arg(
-        long,
-        env = "ROOMCAST_SEND_BURST",
-        value_name = "N",
-        help_heading = "Limits"
-    )]
+    /// How many messages a connection may send at once within --send-rate; what that allows in 2
+    /// seconds where it is not given
+    #[arg(long, env = "ROOMCAST_SEND_BURST", value_name = "MESSAGES", help_heading = LIMITS)]
     pub send_burst: Option<NonZeroU32>,
 
-    /// Destination that clients SUBSCRIBE to (and may SEND to).
-    ///
-    /// May be repeated; {room} stands for the room's name. The defaults are Spring's habits; set
-    /// these to keep the paths of a front end that exists.
-    #[arg(long = "destination-subscribe", env = "ROOMCAST_DESTINATION_SUBSCRIBE")]
-    #[arg(
-        value_name = "TEMPLATE",
-        default_value = "/topic/rooms/{room}",
-        value_delimiter = ','
-    )]
-    #[arg(help_heading = "Destinations and receipts")]
+    /// Destination that clients SUBSCRIBE to, and may SEND to; {room} stands for the room's name.
+    /// May be repeated. Set it to keep the paths of a front end that exists
+    #[arg(long, env = "ROOMCAST_DESTINATION_SUBSCRIBE", value_name = "TEMPLATE",
+        default_value = "/topic/rooms/{room}", value_delimiter = ',',
+        help_heading = DESTINATIONS)]
     pub destination_subscribe: Vec<Template>,
 
-    /// Destination that clients SEND to.
-    ///
-    /// May be repeated; {room} stands for the room's name.
-    #[arg(long = "destination-send", env = "ROOMCAST_DESTINATION_SEND")]
-    #[arg(
-        value_name = "TEMPLATE",
-        default_value = "/app/rooms/{room}",
-        value_delimiter = ','
-    )]
-    #[arg(help_heading = "Destinations and receipts")]
+    /// Destination that clients SEND to; {room} stands for the room's name. May be repeated
+    #[arg(long, env = "ROOMCAST_DESTINATION_SEND", value_name = "TEMPLATE",
+        default_value = "/app/rooms/{room}", value_delimiter = ',',
+        help_heading = DESTINATIONS)]
     pub destination_send: Vec<Template>,
 
-    /// What a SEND's RECEIPT waits for, where the frame has no `receipt-after` of its own.
-    #[arg(long, env = "ROOMCAST_RECEIPT_AFTER", value_enum)]
-    #[arg(default_value_t = ReceiptAfter::Accepted, help_heading = "Destinations and receipts")]
+    /// What the RECEIPT of a SEND waits for, unless its header `receipt-after` says
+    #[arg(long, env = "ROOMCAST_RECEIPT_AFTER", value_name = "WHAT", value_enum,
+        default_value_t = ReceiptAfter::Accepted, help_heading = DESTINATIONS)]
     pub receipt_after: ReceiptAfter,
 
-    /// How long a RECEIPT may wait for the store; then it is withheld.
-    #[arg(
-        long,
-        env = "ROOMCAST_RECEIPT_TIMEOUT",
-        value_name = "TIME",
-        default_value = "30s"
-    )]
-    #[arg(help_heading = "Destinations and receipts")]
-    pub receipt_timeout: humantime::Duration,
+    /// How long a RECEIPT may wait for the store; after it, it is withheld
+    #[arg(long, env = "ROOMCAST_RECEIPT_TIMEOUT", value_name = "TIME", default_value = "30s",
+        value_parser = positive_duration, help_heading = DESTINATIONS)]
+    pub receipt_timeout: Duration,
 
-    /// Heart-beat offered to clients, both ways; 0s is none.
-    #[arg(
-        long,
-        env = "ROOMCAST_HEARTBEAT",
-        value_name = "TIME",
-        default_value = "10s"
-    )]
-    #[arg(help_heading = "Times")]
-    pub heartbeat: humantime::Duration,
+    /// The heart-beat that is offered to clients, in both directions; 0s is none
+    #[arg(long, env = "ROOMCAST_HEARTBEAT", value_name = "TIME", default_value = "10s",
+        value_parser = duration, help_heading = TIMES)]
+    pub heartbeat: Duration,
 
-    /// How long a new connection may take for its request, and then for its CONNECT frame.
-    #[arg(
-        long,
-        env = "ROOMCAST_CONNECT_DEADLINE",
-        value_name = "TIME",
-        default_value = "10s"
-    )]
-    #[arg(help_heading = "Times")]
-    pub connect_deadline: humantime::Duration,
+    /// How long a connection may take for its request, and then again for its CONNECT frame
+    #[arg(long, env = "ROOMCAST_CONNECT_DEADLINE", value_name = "TIME", default_value = "10s",
+        value_parser = positive_duration, help_heading = TIMES)]
+    pub connect_deadline: Duration,
 
-    /// How long a client's socket may take nothing of what waits for it.
-    #[arg(
-        long,
-        env = "ROOMCAST_WRITE_TIMEOUT",
-        value_name = "TIME",
-        default_value = "10s"
-    )]
-    #[arg(help_heading = "Times")]
-    pub write_timeout: humantime::Duration,
+    /// How long a client may take to read any of what waits for it
+    #[arg(long, env = "ROOMCAST_WRITE_TIMEOUT", value_name = "TIME", default_value = "10s",
+        value_parser = positive_duration, help_heading = TIMES)]
+    pub write_timeout: Duration,
 }
 
 /// `--auth`.
@@ -247,8 +177,8 @@ impl Settings {
     /// Checks what the flags say together.
     ///
     /// # Errors
-    /// [`SettingsError`] naming the flag to change.
-    pub fn from_args(args: &GatewayArgs) -> Result<Self, SettingsError> {
+    /// [`ConfigError`] that names the flag to change.
+    pub fn from_args(args: &GatewayArgs) -> Result<Self, ConfigError> {
         let max_frame_bytes = size("--max-frame-bytes", args.max_frame_bytes, 1 << 10, 16 << 20)?;
         let max_outbox_bytes = size(
             "--max-outbox-bytes",
@@ -256,9 +186,10 @@ impl Settings {
             2 * max_frame_bytes,
             1 << 30,
         )?;
-        let heartbeat = Duration::from(args.heartbeat);
-        if !heartbeat.is_zero() {
-            time("--heartbeat", args.heartbeat, Duration::from_millis(100))?;
+        if !args.heartbeat.is_zero() && args.heartbeat < Duration::from_millis(100) {
+            return Err(ConfigError(
+                "--heartbeat must be 0s (none) or at least 100ms".into(),
+            ));
         }
         Ok(Self {
             listen: args.listen,
@@ -280,80 +211,42 @@ impl Settings {
                 send: args.destination_send.clone(),
             },
             receipt_after: args.receipt_after,
-            receipt_timeout: time("--receipt-timeout", args.receipt_timeout, SHORTEST)?,
-            heartbeat,
-            connect_deadline: time("--connect-deadline", args.connect_deadline, SHORTEST)?,
-            write_timeout: time("--write-timeout", args.write_timeout, SHORTEST)?,
+            receipt_timeout: time("--receipt-timeout", args.receipt_timeout)?,
+            heartbeat: time("--heartbeat", args.heartbeat)?,
+            connect_deadline: time("--connect-deadline", args.connect_deadline)?,
+            write_timeout: time("--write-timeout", args.write_timeout)?,
         })
     }
 }
 
-const SHORTEST: Duration = Duration::from_millis(10);
+/// The longest time that a flag may give.
 const LONGEST: Duration = Duration::from_secs(3600);
 
-/// Flags that make no sense, each alone or together.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum SettingsError {
-    /// A size out of bounds.
-    #[error("{flag} must be between {least} and {most}, but is {given}")]
-    Size {
-        /// The flag.
-        flag: &'static str,
-        /// The smallest that works with the other flags.
-        least: ByteSize,
-        /// The largest.
-        most: ByteSize,
-        /// What was given.
-        given: ByteSize,
-    },
-    /// A time out of bounds.
-    #[error("{flag} must be between {} and {}, but is {given}", human(*.least), human(LONGEST))]
-    Time {
-        /// The flag.
-        flag: &'static str,
-        /// The shortest.
-        least: Duration,
-        /// What was given.
-        given: humantime::Duration,
-    },
-}
-
-fn size(
-    flag: &'static str,
-    given: ByteSize,
-    least: usize,
-    most: usize,
-) -> Result<usize, SettingsError> {
+fn size(flag: &str, given: ByteSize, least: usize, most: usize) -> Result<usize, ConfigError> {
     usize::try_from(given.as_u64())
         .ok()
         .filter(|size| (least..=most).contains(size))
-        .ok_or(SettingsError::Size {
-            flag,
-            least: ByteSize(least as u64),
-            most: ByteSize(most as u64),
-            given,
+        .ok_or_else(|| {
+            let (least, most) = (ByteSize(least as u64), ByteSize(most as u64));
+            ConfigError(format!(
+                "{flag} must be between {least} and {most}, but is {given}"
+            ))
         })
 }
 
-fn time(
-    flag: &'static str,
-    given: humantime::Duration,
-    least: Duration,
-) -> Result<Duration, SettingsError> {
-    let time = Duration::from(given);
-    if !(least..=LONGEST).contains(&time) {
-        return Err(SettingsError::Time { flag, least, given });
+fn time(flag: &str, given: Duration) -> Result<Duration, ConfigError> {
+    if given > LONGEST {
+        let given = humantime::format_duration(given);
+        return Err(ConfigError(format!(
+            "{flag} must be at most 1h, but is {given}"
+        )));
     }
-    Ok(time)
-}
-
-fn human(time: Duration) -> humantime::Duration {
-    time.into()
+    Ok(given)
 }
 
 #[cfg(test)]
 mod tests {
-    use clap::Parser;
+    use clap::{CommandFactory, Parser};
 
     use super::{GatewayArgs, Settings};
 
@@ -392,6 +285,7 @@ mod tests {
             (["--max-connections", "0"], "--max-connections"),
             (["--heartbeat", "1ms"], "--heartbeat"),
             (["--write-timeout", "0s"], "--write-timeout"),
+            (["--listen", "localhost:80"], "--listen"),
             (["--receipt-timeout", "2h"], "--receipt-timeout"),
             (["--allowed-origin", "example.com"], "scheme://host"),
             (["--destination-subscribe", "/topic"], "{room}"),
@@ -408,6 +302,16 @@ mod tests {
         assert_eq!((rate.per_second.get(), rate.burst.get()), (5, 10));
         let flags = ["--send-rate", "5", "--send-burst", "1"];
         assert_eq!(settings(&flags).unwrap().send_rate.unwrap().burst.get(), 1);
+    }
+
+    #[test]
+    fn every_flag_is_also_an_environment_variable_and_has_a_heading() {
+        for flag in Command::command().get_arguments() {
+            let name = flag.get_long().unwrap();
+            let variable = format!("ROOMCAST_{}", name.replace('-', "_").to_uppercase());
+            assert_eq!(flag.get_env().unwrap().to_str(), Some(variable.as_str()));
+            assert!(flag.get_help_heading().is_some(), "--{name}");
+        }
     }
 
     #[test]

@@ -17,36 +17,62 @@ const DEADLINE: Duration = Duration::from_secs(20);
 async fn piped(pipe: usize) -> (Socket<DuplexStream>, WebSocketStream<DuplexStream>) {
     let (server, client) = tokio::io::duplex(pipe);
     let server = Socket::new(server, &[], LIMIT, QUEUED).await;
-    (server, WebSocketStream::from_raw_socket(client, Role::Client, None).await)
+    (
+        server,
+        WebSocketStream::from_raw_socket(client, Role::Client, None).await,
+    )
 }
 
 async fn over_tcp() -> (Socket<TcpStream>, WebSocketStream<TcpStream>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+    let client = TcpStream::connect(listener.local_addr().unwrap())
+        .await
+        .unwrap();
     let (server, _) = listener.accept().await.unwrap();
     let server = Socket::new(server, &[], LIMIT, QUEUED).await;
-    (server, WebSocketStream::from_raw_socket(client, Role::Client, None).await)
+    (
+        server,
+        WebSocketStream::from_raw_socket(client, Role::Client, None).await,
+    )
 }
 
 async fn soon<F: Future>(future: F) -> F::Output {
-    timeout(DEADLINE, future).await.expect("within the test's deadline")
+    timeout(DEADLINE, future)
+        .await
+        .expect("within the test's deadline")
 }
 
 #[tokio::test]
 async fn text_stays_text_and_octets_stay_octets() {
     let (mut server, mut client) = piped(4096).await;
-    server.queue(Outgoing::Text(Bytes::from_static("가\0".as_bytes()))).unwrap();
-    server.queue(Outgoing::Binary(Bytes::from_static(b"\xff\0"))).unwrap();
+    server
+        .queue(Outgoing::Text(Bytes::from_static("가\0".as_bytes())))
+        .unwrap();
+    server
+        .queue(Outgoing::Binary(Bytes::from_static(b"\xff\0")))
+        .unwrap();
     assert!(!server.is_flushed());
     assert_eq!(soon(server.next()).await, Incoming::Flushed);
     assert!(server.is_flushed());
-    assert_eq!(soon(client.next()).await.unwrap().unwrap(), Message::text("가\0"));
-    assert_eq!(soon(client.next()).await.unwrap().unwrap(), Message::binary(&b"\xff\0"[..]));
+    assert_eq!(
+        soon(client.next()).await.unwrap().unwrap(),
+        Message::text("가\0")
+    );
+    assert_eq!(
+        soon(client.next()).await.unwrap().unwrap(),
+        Message::binary(&b"\xff\0"[..])
+    );
 
     client.send(Message::text("가\0")).await.unwrap();
     client.send(Message::binary(&b"\xff\0"[..])).await.unwrap();
-    assert_eq!(soon(server.next()).await, Incoming::Data(Bytes::from_static("가\0".as_bytes())));
-    assert_eq!(soon(server.next()).await, Incoming::Data(Bytes::from_static(b"\xff\0")));
+    assert_eq!(
+        soon(server.next()).await,
+        Incoming::Data(Bytes::from_static("가\0".as_bytes()))
+    );
+    assert_eq!(
+        soon(server.next()).await,
+        Incoming::Data(Bytes::from_static(b"\xff\0"))
+    );
 }
 
 #[tokio::test]
@@ -56,16 +82,27 @@ async fn what_was_read_ahead_of_the_upgrade_comes_first() {
     let mut server = Socket::new(server, &ahead, LIMIT, QUEUED).await;
     let mut client = WebSocketStream::from_raw_socket(client, Role::Client, None).await;
     client.send(Message::text("2")).await.unwrap();
-    assert_eq!(soon(server.next()).await, Incoming::Data(Bytes::from_static(b"1")));
-    assert_eq!(soon(server.next()).await, Incoming::Data(Bytes::from_static(b"2")));
+    assert_eq!(
+        soon(server.next()).await,
+        Incoming::Data(Bytes::from_static(b"1"))
+    );
+    assert_eq!(
+        soon(server.next()).await,
+        Incoming::Data(Bytes::from_static(b"2"))
+    );
 }
 
 #[tokio::test]
 async fn a_client_that_does_not_read_is_still_heard() {
     let (mut server, mut client) = piped(1024).await;
-    server.queue(Outgoing::Binary(vec![0; 20_000].into())).unwrap();
+    server
+        .queue(Outgoing::Binary(vec![0; 20_000].into()))
+        .unwrap();
     client.send(Message::text("still here")).await.unwrap();
-    assert_eq!(soon(server.next()).await, Incoming::Data(Bytes::from_static(b"still here")));
+    assert_eq!(
+        soon(server.next()).await,
+        Incoming::Data(Bytes::from_static(b"still here"))
+    );
     assert!(!server.is_flushed());
 
     let reading = tokio::spawn(async move { client.next().await.unwrap().unwrap().len() });
@@ -82,7 +119,10 @@ async fn what_is_pending_for_a_client_that_does_not_read_is_bounded() {
             Ok(()) => queued += 1000,
             Err(error) => break error,
         }
-        assert_eq!(server.has_room(), queued + 10 * (queued / 1000) < WRITE_BUFFER);
+        assert_eq!(
+            server.has_room(),
+            queued + 10 * (queued / 1000) < WRITE_BUFFER
+        );
         assert!(queued <= WRITE_BUFFER + QUEUED + 1024);
     };
     assert_eq!(refused, SocketError::Full);
@@ -93,7 +133,10 @@ async fn what_is_pending_for_a_client_that_does_not_read_is_bounded() {
 async fn a_ping_is_answered_while_nothing_else_happens() {
     let (mut server, mut client) = piped(4096).await;
     let serving = tokio::spawn(async move { server.next().await });
-    client.send(Message::Ping(Bytes::from_static(b"?"))).await.unwrap();
+    client
+        .send(Message::Ping(Bytes::from_static(b"?")))
+        .await
+        .unwrap();
     let answer = soon(client.next()).await.unwrap().unwrap();
     assert_eq!(answer, Message::Pong(Bytes::from_static(b"?")));
     client.close(None).await.unwrap();
@@ -105,7 +148,10 @@ async fn a_client_can_be_asked_for_a_sign_of_life() {
     let (mut server, mut client) = piped(4096).await;
     server.queue(Outgoing::Ping).unwrap();
     soon(server.flush()).await.unwrap();
-    assert!(matches!(soon(client.next()).await.unwrap().unwrap(), Message::Ping(_)));
+    assert!(matches!(
+        soon(client.next()).await.unwrap().unwrap(),
+        Message::Ping(_)
+    ));
     soon(client.flush()).await.unwrap();
     assert_eq!(soon(server.next()).await, Incoming::Pong);
 }
@@ -120,14 +166,24 @@ async fn the_last_message_reaches_a_client_that_sends_too_much() {
     });
     assert_eq!(soon(server.next()).await, Incoming::TooLarge);
     let closing = tokio::spawn(async move {
-        server.queue(Outgoing::Text(Bytes::from_static(b"ERROR"))).unwrap();
-        server.close(1009, "too large", Duration::from_secs(1)).await;
+        server
+            .queue(Outgoing::Text(Bytes::from_static(b"ERROR")))
+            .unwrap();
+        server
+            .close(1009, "too large", Duration::from_secs(1))
+            .await;
     });
-    assert_eq!(soon(stream.next()).await.unwrap().unwrap(), Message::text("ERROR"));
+    assert_eq!(
+        soon(stream.next()).await.unwrap().unwrap(),
+        Message::text("ERROR")
+    );
     let Message::Close(Some(close)) = soon(stream.next()).await.unwrap().unwrap() else {
         panic!("no Close after ERROR");
     };
-    assert_eq!((u16::from(close.code), close.reason.as_str()), (1009, "too large"));
+    assert_eq!(
+        (u16::from(close.code), close.reason.as_str()),
+        (1009, "too large")
+    );
     soon(closing).await.unwrap();
     soon(sending).await.unwrap();
 }
@@ -136,7 +192,9 @@ async fn the_last_message_reaches_a_client_that_sends_too_much() {
 async fn a_close_waits_for_the_client_to_read_everything() {
     let (mut server, mut client) = piped(64).await;
     for _ in 0..100 {
-        server.queue(Outgoing::Text(Bytes::from_static(&[b'x'; 500]))).unwrap();
+        server
+            .queue(Outgoing::Text(Bytes::from_static(&[b'x'; 500])))
+            .unwrap();
     }
     let closing = tokio::spawn(async move {
         server.close(1012, &"가".repeat(100), DEADLINE).await;
@@ -155,7 +213,9 @@ async fn a_close_waits_for_the_client_to_read_everything() {
 #[tokio::test]
 async fn a_close_does_not_wait_for_ever_for_a_client_that_is_silent() {
     let (mut server, client) = piped(64).await;
-    server.queue(Outgoing::Binary(vec![0; 1000].into())).unwrap();
+    server
+        .queue(Outgoing::Binary(vec![0; 1000].into()))
+        .unwrap();
     soon(server.close(1000, "", Duration::from_millis(20))).await;
     drop(client);
 }
@@ -166,7 +226,10 @@ async fn the_close_of_a_client_is_answered() {
     client.close(None).await.unwrap();
     assert_eq!(soon(server.next()).await, Incoming::Closed);
     soon(server.close(1000, "", DEADLINE)).await;
-    assert!(matches!(soon(client.next()).await, Some(Ok(Message::Close(None)))));
+    assert!(matches!(
+        soon(client.next()).await,
+        Some(Ok(Message::Close(None)))
+    ));
     assert!(soon(client.next()).await.is_none());
 }
 
@@ -183,6 +246,8 @@ async fn a_breach_of_the_protocol_is_told_from_a_closed_connection() {
     let (server, mut client) = tokio::io::duplex(4096);
     let mut server = Socket::new(server, &[], LIMIT, QUEUED).await;
     // RFC 6455, section 5.1: a client masks its frames.
-    tokio::io::AsyncWriteExt::write_all(&mut client, b"\x81\x01x").await.unwrap();
+    tokio::io::AsyncWriteExt::write_all(&mut client, b"\x81\x01x")
+        .await
+        .unwrap();
     assert!(matches!(soon(server.next()).await, Incoming::Failed(_)));
 }
