@@ -1,1 +1,11 @@
+//! The servers and clients that Roomcast's tests start.
+//!
+//! Everything here fails by panicking with what the reader of a failed test needs to know, and
+//! whatever it started ends with the test, also when the test is killed.
 
+pub mod binary;
+pub mod mongo;
+pub mod process;
+
+pub use mongo::Mongo;
+pub use process::Process;

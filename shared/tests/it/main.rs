@@ -4,3 +4,6 @@
     reason = "a test fails by panicking"
 )]
 mod admin;
+mod store_conformance;
+mod store_conformance_mongo;
+mod store_conformance_sqlite;
