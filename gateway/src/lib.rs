@@ -1,1 +1,13 @@
+//! Roomcast's gateway.
 
+mod answer;
+pub mod close;
+pub mod config;
+mod destination;
+pub mod handshake;
+mod history;
+mod origin;
+mod pages;
+pub mod past;
+pub mod server;
+pub mod websocket;

@@ -1,11 +1,17 @@
 //! The servers and clients that Roomcast's tests start.
 //!
-//! Servers and processes fail by panicking with what the reader of a failed test needs to know, and
-//! whatever was started ends with the test, also when the test is killed.
+//! Everything here fails by panicking with what the reader of a failed test needs to know, and
+//! whatever it started ends with the test, also when the test is killed.
 
 pub mod binary;
+pub mod mongo;
 pub mod process;
+pub mod redis;
 pub mod stomp;
+pub mod until;
 
+pub use mongo::Mongo;
 pub use process::Process;
+pub use redis::Redis;
 pub use stomp::{StompClient, StompFailure, StompOptions};
+pub use until::until;

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
-use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -17,7 +16,6 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::exit::Failure;
 use crate::metrics::Metrics;
 
 /// The most connections at a time; more wait to be accepted.
@@ -90,18 +88,6 @@ impl Drop for Latch {
     }
 }
 
-/// Takes the address for [`serve`].
-///
-/// # Errors
-/// [`Failure::Unavailable`] when it cannot be had, naming the address.
-pub async fn bind(address: SocketAddr) -> Result<TcpListener, Failure> {
-    TcpListener::bind(address).await.map_err(|reason| {
-        Failure::Unavailable(format!(
-            "cannot listen on --admin-listen {address}: {reason}"
-        ))
-    })
-}
-
 /// Answers until `stop` is cancelled, and finishes what it has begun to answer: within 5 s,
 /// because no connection may take longer. A connection serves one request.
 ///
@@ -114,7 +100,7 @@ pub async fn serve(
     stop: CancellationToken,
 ) {
     if let Ok(address) = listener.local_addr() {
-        tracing::info!(%address, "admin listening");
+        tracing::info!("admin server listens at http://{address}/");
     }
     let mut connections = JoinSet::new();
     loop {

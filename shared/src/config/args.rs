@@ -4,8 +4,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use super::{
-    BrokerSettings, BrokerUrl, ConfigError, Delivery, StoreSettings, StoreUrl, address, duration,
-    positive_duration,
+    BrokerSettings, BrokerUrl, ConfigError, Delivery, Retention, StoreSettings, StoreUrl, address,
+    duration, positive_duration,
 };
 use crate::telemetry::LogFormat;
 
@@ -155,7 +155,7 @@ impl CommonArgs {
             url,
             connect_timeout: self.connect_timeout,
             operation_timeout: self.store_timeout,
-            retention: None,
+            retention: Retention::Unchanged,
         })
     }
 

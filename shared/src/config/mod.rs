@@ -57,6 +57,19 @@ pub struct StoreSettings {
     pub connect_timeout: Duration,
     /// How long one operation may take.
     pub operation_timeout: Duration,
-    /// Messages older than this are removed by the store; `None` keeps them for ever.
-    pub retention: Option<Duration>,
+    /// What is to become of old messages.
+    pub retention: Retention,
+}
+
+/// How long a store keeps messages. Who writes to the store decides it; who only reads leaves it
+/// as it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Retention {
+    /// As the store was set up before; for ever in a new one.
+    #[default]
+    Unchanged,
+    /// For ever.
+    Forever,
+    /// The store removes messages that are older than this, soon after.
+    For(Duration),
 }

@@ -7,3 +7,6 @@ mod admin;
 
 mod stomp_properties;
 mod stomp_vectors;
+mod store_conformance;
+mod store_conformance_mongo;
+mod store_conformance_sqlite;
