@@ -16,6 +16,8 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
 
+use crate::session::output::Outgoing;
+
 /// Frames are gathered up to this many octets before they are written.
 pub const WRITE_BUFFER: usize = 32 << 10;
 
@@ -44,17 +46,6 @@ pub enum Incoming {
     TooLarge,
     /// The client broke the WebSocket protocol in this way. Nothing can be read any more.
     Failed(String),
-}
-
-/// A message to a client.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Outgoing {
-    /// Text: the caller knows that it is UTF-8.
-    Text(Bytes),
-    /// Octets.
-    Binary(Bytes),
-    /// A sign of life to ask for, where STOMP has no heart-beats.
-    Ping,
 }
 
 /// Why a message cannot be queued.

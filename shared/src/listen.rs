@@ -11,7 +11,7 @@ use crate::exit::Failure;
 /// # Errors
 /// [`Failure::Unavailable`] when it cannot be had, naming the flag and the address.
 pub async fn bind(flag: &str, address: SocketAddr) -> Result<TcpListener, Failure> {
-    TcpListener::bind(address)
-        .await
-        .map_err(|reason| Failure::Unavailable(format!("cannot listen on {flag} {address}: {reason}")))
+    TcpListener::bind(address).await.map_err(|reason| {
+        Failure::Unavailable(format!("cannot listen on {flag} {address}: {reason}"))
+    })
 }

@@ -4,4 +4,5 @@
     reason = "a test fails by panicking"
 )]
 
+mod session;
 mod websocket;

@@ -2,7 +2,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
-use gateway::websocket::{Incoming, Outgoing, Socket, SocketError, WRITE_BUFFER};
+use gateway::session::output::Outgoing;
+use gateway::websocket::{Incoming, Socket, SocketError, WRITE_BUFFER};
 use tokio::io::DuplexStream;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;

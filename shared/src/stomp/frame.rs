@@ -38,7 +38,10 @@ impl Version {
     /// The highest version that an `accept-version` header offers and that exists here (STOMP
     /// 1.2, Protocol Negotiation).
     pub fn highest(accept_version: &str) -> Option<Self> {
-        accept_version.split(',').filter_map(|version| Self::parse(version.trim())).max()
+        accept_version
+            .split(',')
+            .filter_map(|version| Self::parse(version.trim()))
+            .max()
     }
 }
 
