@@ -75,16 +75,24 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
     pub(crate) async fn run(mut self) {
         let metrics = Arc::clone(&self.gateway.metrics.gateway);
         metrics.connections.inc();
-        metrics.connections_total.with_label_values(&["websocket"]).inc();
+        metrics
+            .connections_total
+            .with_label_values(&["websocket"])
+            .inc();
         let reason = self.serve().await;
         metrics.connections.dec();
-        metrics.disconnects.with_label_values(&[reason.label()]).inc();
+        metrics
+            .disconnects
+            .with_label_values(&[reason.label()])
+            .inc();
         tracing::debug!(reason = reason.label(), "connection closed");
         self.memberships.clear();
         // A client that takes nothing any more would not take a Close either.
         if reason != CloseReason::WriteTimeout {
             let code = reason.websocket_code();
-            self.socket.close(code, reason.message(), CLOSE_DEADLINE).await;
+            self.socket
+                .close(code, reason.message(), CLOSE_DEADLINE)
+                .await;
         }
     }
 
@@ -156,12 +164,24 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
                 }
                 return self.write(encoded.frame.clone());
             }
-            Output::Publish { token, draft, until } => {
+            Output::Publish {
+                token,
+                draft,
+                until,
+            } => {
                 let answer = self.gateway.publisher.publish(*draft, until);
-                self.tasks.push(async move { Answer::Published(token, answer.await) }.boxed());
+                self.tasks
+                    .push(async move { Answer::Published(token, answer.await) }.boxed());
             }
-            Output::Join { slot, room, address } => {
-                let member = Member { outbox: self.outbox.clone(), slot };
+            Output::Join {
+                slot,
+                room,
+                address,
+            } => {
+                let member = Member {
+                    outbox: self.outbox.clone(),
+                    slot,
+                };
                 let membership = self.gateway.hub.join(room, address, member);
                 let confirmed = membership.confirmed();
                 self.memberships.insert(slot, membership);
@@ -176,7 +196,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
                 );
             }
             Output::Leave(slot) => drop(self.memberships.remove(&slot)),
-            Output::Read { slot, room, span, limit } => {
+            Output::Read {
+                slot,
+                room,
+                span,
+                limit,
+            } => {
                 let past = Arc::clone(&self.gateway.past);
                 self.tasks.push(
                     async move {
@@ -209,7 +234,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
                 self.session.joined(Instant::now(), slot, confirmed);
             }
             Answer::Past(slot, page) => {
-                let page = page.as_ref().map(|page| (page.messages.as_slice(), page.complete));
+                let page = page
+                    .as_ref()
+                    .map(|page| (page.messages.as_slice(), page.complete));
                 self.session.past(slot, page);
             }
         }
@@ -217,9 +244,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
 
     /// When something is due although nothing happens.
     fn wake_at(&self) -> Instant {
-        let stuck = self.stuck_since.map(|since| since + self.gateway.settings.write_timeout);
+        let stuck = self
+            .stuck_since
+            .map(|since| since + self.gateway.settings.write_timeout);
         let far = Instant::now() + Duration::from_secs(3600);
-        [stuck, self.session.timeout()].into_iter().flatten().min().unwrap_or(far)
+        [stuck, self.session.timeout()]
+            .into_iter()
+            .flatten()
+            .min()
+            .unwrap_or(far)
     }
 }
 

@@ -43,6 +43,10 @@ pub struct Peer {
 ///
 /// A page of another origin is 403 unless it is allowed; a request without `Origin` does not come
 /// from a browser's page.
+#[expect(
+    clippy::result_large_err,
+    reason = "either side is an answer that is sent"
+)]
 pub(crate) fn answer<B>(
     request: &Request<B>,
     origins: &Origins,

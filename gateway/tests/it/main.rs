@@ -4,5 +4,9 @@
     reason = "a test fails by panicking"
 )]
 
+mod attach;
+mod running;
 mod session;
+mod session_properties;
+mod virtual_client;
 mod websocket;
