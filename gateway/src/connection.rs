@@ -26,7 +26,7 @@ use crate::session::output::{Outgoing, Output, Slot};
 use crate::session::{Published, Session};
 use crate::websocket::{Incoming, Socket};
 
-/// How long a peer may take to answer the closing handshake.
+/// How long a peer may take to read an ERROR, and then to answer the closing handshake.
 const CLOSE_DEADLINE: Duration = Duration::from_secs(2);
 
 /// One client, from the upgrade to the close.
@@ -40,6 +40,8 @@ pub(crate) struct Connection<S> {
     tasks: FuturesUnordered<BoxFuture<'static, Answer>>,
     /// Since when the socket has not taken everything.
     stuck_since: Option<Instant>,
+    /// Since when the session has ended, with an ERROR that the socket has not taken.
+    closing_since: Option<(Instant, CloseReason)>,
     draining: bool,
 }
 
@@ -67,6 +69,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
             memberships: HashMap::new(),
             tasks: FuturesUnordered::new(),
             stuck_since: None,
+            closing_since: None,
             draining: false,
         }
     }
@@ -88,7 +91,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
         tracing::debug!(reason = reason.label(), "connection closed");
         self.memberships.clear();
         // A client that takes nothing any more would not take a Close either.
-        if reason != CloseReason::WriteTimeout {
+        if self.stuck_since.is_none() {
             let code = reason.websocket_code();
             self.socket
                 .close(code, reason.message(), CLOSE_DEADLINE)
@@ -117,7 +120,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
                     self.session.deliver(delivery);
                 }
                 Some(answer) = self.tasks.next() => self.take(answer),
-                reason = self.outbox.until_cut() => self.session.cut(reason),
+                reason = self.outbox.until_cut(), if self.session.closing().is_none() => self.session.cut(reason),
                 () = sleep_until(wake.into()) => self.session.tick(Instant::now()),
                 () = drain.cancelled(), if !self.draining => {
                     self.draining = true;
@@ -130,11 +133,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
     /// Carries out what the session asks for, as long as the socket has room for it.
     fn carry_out(&mut self) -> Result<(), CloseReason> {
         if !self.socket.is_flushed() {
-            let since = *self.stuck_since.get_or_insert_with(Instant::now);
-            if since.elapsed() >= self.gateway.settings.write_timeout {
-                return Err(CloseReason::WriteTimeout);
+            let now = Instant::now();
+            self.stuck_since.get_or_insert(now);
+            if let Some(reason) = self.session.closing() {
+                self.closing_since.get_or_insert((now, reason));
             }
-            return Ok(());
+            return match self.gives_up() {
+                Some((due, reason)) if now >= due => Err(reason),
+                _ => Ok(()),
+            };
         }
         self.stuck_since = None;
         let now = SystemTime::now();
@@ -244,15 +251,25 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
 
     /// When something is due although nothing happens.
     fn wake_at(&self) -> Instant {
+        let far = Instant::now() + Duration::from_secs(3600);
+        let gives_up = self.gives_up().map(|(due, _)| due);
+        let dues = [gives_up, self.session.timeout()];
+        dues.into_iter().flatten().min().unwrap_or(far)
+    }
+
+    /// When a socket that takes nothing is given up, and why.
+    fn gives_up(&self) -> Option<(Instant, CloseReason)> {
+        let patience = self.gateway.settings.write_timeout;
         let stuck = self
             .stuck_since
-            .map(|since| since + self.gateway.settings.write_timeout);
-        let far = Instant::now() + Duration::from_secs(3600);
-        [stuck, self.session.timeout()]
+            .map(|since| (since + patience, CloseReason::WriteTimeout));
+        let closing = self
+            .closing_since
+            .map(|(since, reason)| (since + CLOSE_DEADLINE, reason));
+        [stuck, closing]
             .into_iter()
             .flatten()
-            .min()
-            .unwrap_or(far)
+            .min_by_key(|(due, _)| *due)
     }
 }
 

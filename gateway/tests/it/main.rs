@@ -5,8 +5,10 @@
 )]
 
 mod attach;
+mod receipts;
 mod running;
 mod session;
 mod session_properties;
+mod slow;
 mod virtual_client;
 mod websocket;
