@@ -15,3 +15,5 @@ pub use process::Process;
 pub use redis::Redis;
 pub use stomp::{StompClient, StompFailure, StompOptions};
 pub use until::until;
+
+pub mod redis;
