@@ -4,6 +4,14 @@
 //! whatever it started ends with the test, also when the test is killed.
 
 pub mod binary;
+pub mod mongo;
 pub mod process;
+pub mod redis;
+pub mod stomp;
+pub mod until;
 
+pub use mongo::Mongo;
 pub use process::Process;
+pub use redis::Redis;
+pub use stomp::{StompClient, StompFailure, StompOptions};
+pub use until::until;

@@ -1,1 +1,34 @@
-//!
+//! How a process is told to end.
+
+use std::process;
+
+use tokio::signal::unix::{Signal, SignalKind, signal as listen};
+use tokio_util::sync::CancellationToken;
+
+/// A token that SIGTERM or SIGINT cancels. A second signal ends the process at once, with 128 and
+/// the signal's number as a shell shows it. To be called once, inside the runtime.
+pub fn signal() -> CancellationToken {
+    let mut terminate = handler(SignalKind::terminate());
+    let mut interrupt = handler(SignalKind::interrupt());
+    let token = CancellationToken::new();
+    let stop = token.clone();
+    tokio::spawn(async move {
+        let mut next = async || {
+            tokio::select! {
+                _ = terminate.recv() => SignalKind::terminate(),
+                _ = interrupt.recv() => SignalKind::interrupt(),
+            }
+        };
+        next().await;
+        tracing::info!("told to stop; a second signal ends it at once");
+        stop.cancel();
+        let kind = next().await;
+        tracing::warn!("told to stop again: ending without finishing");
+        process::exit(128 + kind.as_raw_value());
+    });
+    token
+}
+
+fn handler(kind: SignalKind) -> Signal {
+    listen(kind).expect("every Unix lets a process handle SIGTERM and SIGINT")
+}

@@ -3,3 +3,6 @@
     missing_docs,
     reason = "a test fails by panicking"
 )]
+
+mod session;
+mod websocket;

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use tokio::sync::{Notify, mpsc};
 
 use super::Event;
+use crate::message::Message;
 use crate::metrics::BrokerMetrics;
 
 /// The most events that wait, whatever their size.
@@ -76,6 +77,11 @@ impl Handover {
         self.sender.is_closed()
     }
 
+    /// Waits until the gateway lets go of its end.
+    pub async fn closed(&self) {
+        self.sender.closed().await;
+    }
+
     fn raise_gap(&self) {
         self.state.gap.store(true, Ordering::Release);
         self.state.gap_raised.notify_one();
@@ -103,12 +109,15 @@ impl Events {
     }
 }
 
+/// What a message weighs in a queue, in octets.
+pub(super) fn weight(message: &Message) -> usize {
+    let headers: usize = message.headers.iter().map(|(k, v)| k.len() + v.len()).sum();
+    OVERHEAD + message.body.len() + headers
+}
+
 fn size(event: &Event) -> usize {
     match event {
-        Event::Message(message) => {
-            let headers: usize = message.headers.iter().map(|(k, v)| k.len() + v.len()).sum();
-            OVERHEAD + message.body.len() + headers
-        }
+        Event::Message(message) => weight(message),
         Event::Stored(ids) => 16 * ids.len(),
         Event::Gap => 0,
     }

@@ -6,8 +6,12 @@
 //! backend and on the delivery that was chosen.
 
 pub mod handover;
-pub mod memory;
-pub mod redis;
+pub mod shard;
+
+mod inbox;
+mod memory;
+mod redis;
+mod window;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,10 +19,43 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 
 pub use self::handover::Events;
+use crate::config::{BrokerSettings, BrokerUrl};
 use crate::message::{Draft, GatewayId, Message, MessageId, RoomName, Span};
+use crate::metrics::Metrics;
 
 /// How long an idempotency key that a sender gave is remembered.
 pub const IDEMPOTENCY_WINDOW: Duration = Duration::from_secs(600);
+
+/// How long a feed that has nothing to hand out waits before it says so.
+const IDLE_ANSWER: Duration = Duration::from_secs(1);
+
+/// Opens the broker that the settings name.
+///
+/// `floor` is the greatest id that the store has, where that is known: a broker which forgets
+/// everything when it ends gives only greater ids.
+///
+/// # Errors
+/// [`BrokerError::Misconfigured`] when it can never work so; [`BrokerError::Unavailable`] when the
+/// backend has not answered within the connect deadline.
+pub async fn open(
+    settings: &BrokerSettings,
+    metrics: &Metrics,
+    floor: Option<MessageId>,
+) -> Result<Arc<dyn Broker>, BrokerError> {
+    if settings.shards == 0 || settings.shards > MAX_SHARDS {
+        return Err(BrokerError::Misconfigured(format!(
+            "the number of shards must be from 1 to {MAX_SHARDS}, not {}",
+            settings.shards
+        )));
+    }
+    match &settings.url {
+        BrokerUrl::Memory => Ok(memory::open(settings, metrics, floor)),
+        BrokerUrl::Redis(url) => redis::open(url, settings, metrics).await,
+    }
+}
+
+/// Each shard is a key that every feed reads at once.
+const MAX_SHARDS: u16 = 1024;
 
 /// Accepts messages, carries them to the gateways, and holds them until they are stored.
 pub trait Broker: Send + Sync + 'static {

@@ -8,7 +8,22 @@ use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 
+use crate::config::{StoreSettings, StoreUrl};
 use crate::message::{Message, MessageId, RoomName, Span};
+
+/// Opens the store that the settings name and makes its tables, collections and indexes.
+///
+/// # Errors
+/// [`StoreError::Misconfigured`] when a person has to change something first, and
+/// [`StoreError::Unavailable`] when the store does not answer within the connect timeout.
+pub async fn open(settings: &StoreSettings) -> Result<Arc<dyn Store>, StoreError> {
+    Ok(match &settings.url {
+        StoreUrl::Sqlite(path) => Arc::new(sqlite::Sqlite::open(path, settings).await?),
+        StoreUrl::Mongo { url, database } => {
+            Arc::new(mongo::Mongo::open(url, database, settings).await?)
+        }
+    })
+}
 
 /// Keeps messages, once each, and reads them back in order. Indexes are made when it is opened.
 pub trait Store: Send + Sync + 'static {

@@ -3,3 +3,10 @@
     missing_docs,
     reason = "a test fails by panicking"
 )]
+mod admin;
+
+mod stomp_properties;
+mod stomp_vectors;
+mod store_conformance;
+mod store_conformance_mongo;
+mod store_conformance_sqlite;

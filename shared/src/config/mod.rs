@@ -1,7 +1,19 @@
-//! Flags that several processes share.
+//! Flags that several processes share, and the settings that come of them.
 
-use std::fmt;
+mod args;
+mod units;
+mod url;
+
 use std::time::Duration;
+
+pub use self::args::CommonArgs;
+pub use self::units::{address, duration, positive_duration};
+pub use self::url::{BrokerUrl, StoreUrl};
+
+/// Flags that cannot work, in one line that says what is right. It never holds a password.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct ConfigError(pub String);
 
 /// `--delivery`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -36,15 +48,6 @@ pub struct BrokerSettings {
     pub takeover_after: Duration,
 }
 
-/// `--broker`.
-#[derive(Clone, PartialEq, Eq)]
-pub enum BrokerUrl {
-    /// `memory:`: inside this process.
-    Memory,
-    /// `redis://…` or `rediss://…`, with what the client library needs in it.
-    Redis(String),
-}
-
 /// What a store is opened with.
 #[derive(Clone, Debug)]
 pub struct StoreSettings {
@@ -54,38 +57,19 @@ pub struct StoreSettings {
     pub connect_timeout: Duration,
     /// How long one operation may take.
     pub operation_timeout: Duration,
-    /// Messages older than this are removed by the store; `None` keeps them for ever.
-    pub retention: Option<Duration>,
+    /// What is to become of old messages.
+    pub retention: Retention,
 }
 
-/// `--store`.
-#[derive(Clone, PartialEq, Eq)]
-pub enum StoreUrl {
-    /// `sqlite:PATH`: a file.
-    Sqlite(std::path::PathBuf),
-    /// `mongodb://…/DB` or `mongodb+srv://…/DB`.
-    Mongo {
-        /// The whole URL.
-        url: String,
-        /// The database that its path names.
-        database: String,
-    },
-}
-
-impl fmt::Debug for BrokerUrl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Memory => "memory:",
-            Self::Redis(_) => "redis://…",
-        })
-    }
-}
-
-impl fmt::Debug for StoreUrl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Sqlite(path) => write!(f, "sqlite:{}", path.display()),
-            Self::Mongo { database, .. } => write!(f, "mongodb://…/{database}"),
-        }
-    }
+/// How long a store keeps messages. Who writes to the store decides it; who only reads leaves it
+/// as it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Retention {
+    /// As the store was set up before; for ever in a new one.
+    #[default]
+    Unchanged,
+    /// For ever.
+    Forever,
+    /// The store removes messages that are older than this, soon after.
+    For(Duration),
 }

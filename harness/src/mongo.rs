@@ -1,0 +1,286 @@
+//! A MongoDB for tests: a replica set of one node.
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::{Ipv4Addr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use mongodb::bson::{Document, doc};
+use mongodb::options::{ClientOptions, ServerAddress};
+use mongodb::{Client, error};
+use tokio::sync::OnceCell;
+use tokio::time::{Instant, sleep};
+use uuid::Uuid;
+
+use crate::process::DEADLINE;
+
+/// How long between two looks at a server that is starting.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// Starts the server, says its id, and waits for a word or the end of the test process: then it
+/// kills the server, and removes its data unless the word is `keep`.
+const GUARD: &str = r#"
+    data=$1; shift
+    "$@" >"$data/output" 2>&1 &
+    echo $!
+    read -r word
+    kill -9 $!; wait $!
+    [ "$word" = keep ] || rm -rf "$data"
+"#;
+
+/// A running mongod, killed and removed when this is dropped or the test process dies.
+pub struct Mongo {
+    program: PathBuf,
+    data: PathBuf,
+    port: u16,
+    server: Option<Server>,
+}
+
+struct Server {
+    guard: Child,
+    pid: u32,
+}
+
+impl Mongo {
+    /// Starts one that takes writes.
+    ///
+    /// # Panics
+    /// When there is no mongod, saying how to get one, or it does not start.
+    pub async fn start() -> Self {
+        let program = program();
+        let name = format!("roomcast-mongod-{}", Uuid::new_v4().simple());
+        let data = std::env::temp_dir().join(name);
+        std::fs::create_dir(&data).expect("the folder for temporary files can be written");
+        let mut mongo = Self {
+            program,
+            data,
+            port: 0,
+            server: None,
+        };
+        // Another process may take the free port before mongod does.
+        for _ in 0..5 {
+            mongo.port = free_port();
+            mongo.spawn();
+            if mongo.is_up().await {
+                mongo.initiate().await;
+                return mongo;
+            }
+            mongo.kill().await;
+        }
+        panic!("mongod finds no free port");
+    }
+
+    /// The one that the tests of a binary share, each with a [`Mongo::database`] of its own.
+    ///
+    /// # Panics
+    /// As [`Mongo::start`].
+    pub async fn shared() -> &'static Self {
+        static SHARED: OnceCell<Mongo> = OnceCell::const_new();
+        SHARED.get_or_init(Self::start).await
+    }
+
+    /// A name that no other database has.
+    pub fn database() -> String {
+        format!("test-{}", Uuid::new_v4().simple())
+    }
+
+    /// The URL of a database.
+    pub fn url(&self, database: &str) -> String {
+        format!(
+            "mongodb://127.0.0.1:{}/{database}?replicaSet=rs0",
+            self.port
+        )
+    }
+
+    /// Ends it with SIGKILL, and returns once it is gone. Its data stay for [`Mongo::restart`].
+    pub async fn kill(&mut self) {
+        let Some(mut server) = self.server.take() else {
+            return;
+        };
+        let ended = tokio::task::spawn_blocking(move || {
+            let mut input = server.guard.stdin.take().expect("it is piped");
+            input.write_all(b"keep\n")?;
+            server.guard.wait()
+        });
+        ended
+            .await
+            .expect("it does not panic")
+            .expect("the guard runs until it is told to end");
+    }
+
+    /// Starts it again after [`Mongo::kill`], with its data, on the same port.
+    ///
+    /// # Panics
+    /// When it does not take writes in time.
+    pub async fn restart(&mut self) {
+        assert!(self.server.is_none(), "it still runs");
+        self.spawn();
+        assert!(self.is_up().await, "port {} was taken meanwhile", self.port);
+        self.writable().await;
+    }
+
+    /// Stops it where it is: its connections stay open and silent.
+    pub async fn pause(&self) {
+        self.signal("STOP").await;
+    }
+
+    /// Lets it go on after [`Mongo::pause`].
+    pub async fn resume(&self) {
+        self.signal("CONT").await;
+    }
+
+    fn spawn(&mut self) {
+        let mut command = Command::new("sh");
+        command
+            .args(["-c", GUARD, "guard"])
+            .arg(&self.data)
+            .arg(&self.program);
+        command.arg("--dbpath").arg(&self.data);
+        command.arg("--logpath").arg(self.log()).arg("--logappend");
+        command.args(["--port", &self.port.to_string(), "--bind_ip", "127.0.0.1"]);
+        command.args(["--replSet", "rs0", "--oplogSize", "64", "--nounixsocket"]);
+        command.args(["--wiredTigerCacheSizeGB", "0.25"]);
+        command.args(["--setParameter", "diagnosticDataCollectionEnabled=false"]);
+        command.args(["--setParameter", "ttlMonitorSleepSecs=1"]);
+        command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null());
+        let mut guard = command
+            .spawn()
+            .expect("every system for these tests has sh");
+        let mut pid = String::new();
+        let output = guard.stdout.take().expect("it is piped");
+        BufReader::new(output)
+            .read_line(&mut pid)
+            .expect("sh writes a line");
+        let pid = pid.trim().parse().expect("the line is a process id");
+        self.server = Some(Server { guard, pid });
+    }
+
+    /// Waits until it answers; `false` when its port was taken.
+    async fn is_up(&self) -> bool {
+        let deadline = Instant::now() + DEADLINE;
+        let client = self.client();
+        while let Err(error) = command(&client, doc! { "ping": 1 }).await {
+            let log = std::fs::read_to_string(self.log()).unwrap_or_default();
+            if log.contains("Address already in use") {
+                return false;
+            }
+            assert!(
+                Instant::now() < deadline,
+                "mongod does not start: {error}\n{}",
+                tail(&log)
+            );
+            sleep(LOOK).await;
+        }
+        true
+    }
+
+    async fn initiate(&self) {
+        let member = doc! { "_id": 0, "host": format!("127.0.0.1:{}", self.port) };
+        let config = doc! { "_id": "rs0", "members": [member] };
+        let initiated = command(&self.client(), doc! { "replSetInitiate": config }).await;
+        initiated.expect("a new server takes a configuration");
+        self.writable().await;
+    }
+
+    async fn writable(&self) {
+        let deadline = Instant::now() + DEADLINE;
+        let client = self.client();
+        loop {
+            let hello = command(&client, doc! { "hello": 1 }).await;
+            if hello.is_ok_and(|hello| hello.get_bool("isWritablePrimary").unwrap_or(false)) {
+                return;
+            }
+            assert!(
+                Instant::now() < deadline,
+                "mongod does not become the primary"
+            );
+            sleep(LOOK).await;
+        }
+    }
+
+    /// A client of this node alone, whatever its state.
+    fn client(&self) -> Client {
+        let host = ServerAddress::Tcp {
+            host: "127.0.0.1".into(),
+            port: Some(self.port),
+        };
+        let options = ClientOptions::builder()
+            .hosts(vec![host])
+            .direct_connection(true)
+            .server_selection_timeout(Duration::from_secs(1))
+            .build();
+        Client::with_options(options).expect("the options are complete")
+    }
+
+    fn log(&self) -> PathBuf {
+        self.data.join(format!("mongod-{}.log", self.port))
+    }
+
+    async fn signal(&self, name: &str) {
+        let pid = self.server.as_ref().expect("it runs").pid.to_string();
+        let mut kill = tokio::process::Command::new("kill");
+        let sent = kill.args(["-s", name, &pid]).status().await;
+        assert!(
+            sent.is_ok_and(|status| status.success()),
+            "kill -s {name} {pid} failed"
+        );
+    }
+}
+
+impl Drop for Mongo {
+    fn drop(&mut self) {
+        if self.server.is_none() {
+            // Nobody is left who would do it.
+            std::fs::remove_dir_all(&self.data).ok();
+        }
+    }
+}
+
+async fn command(client: &Client, command: Document) -> error::Result<Document> {
+    client.database("admin").run_command(command).await
+}
+
+/// Where mongod is: what `ROOMCAST_MONGOD` names, in `PATH`, or where `scripts/test` puts it.
+fn program() -> PathBuf {
+    if let Some(given) = std::env::var_os("ROOMCAST_MONGOD") {
+        let given = PathBuf::from(given);
+        assert!(
+            given.is_file(),
+            "ROOMCAST_MONGOD is no file: {}",
+            given.display()
+        );
+        return given;
+    }
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let cache = std::env::var_os("XDG_CACHE_HOME")
+        .map(PathBuf::from)
+        .or_else(|| {
+            let home = std::env::var_os("HOME")?;
+            Some(Path::new(&home).join(".cache"))
+        });
+    let installed = cache.map(|cache| cache.join("roomcast/mongod-6.0.5"));
+    let found = std::env::split_paths(&path)
+        .chain(installed)
+        .map(|folder| folder.join("mongod"))
+        .find(|program| program.is_file());
+    match found {
+        Some(program) => program,
+        None => {
+            panic!("this test needs a mongod: `scripts/test` installs it, or set ROOMCAST_MONGOD")
+        }
+    }
+}
+
+fn free_port() -> u16 {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("the loopback has a port");
+    listener.local_addr().expect("it is bound").port()
+}
+
+fn tail(log: &str) -> String {
+    let lines: Vec<_> = log.lines().collect();
+    lines[lines.len().saturating_sub(10)..].join("\n")
+}

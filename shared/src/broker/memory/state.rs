@@ -1,0 +1,170 @@
+//! What accepting a message does, in one step under the broker's lock.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Weak};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use tokio::time::Instant;
+
+use super::journal::Journal;
+use super::rooms::Rooms;
+use crate::broker::inbox::Inbox;
+use crate::broker::shard::shard_of;
+use crate::broker::{Accepted, Entry, IDEMPOTENCY_WINDOW, PublishError};
+use crate::config::{BrokerSettings, Delivery};
+use crate::message::{
+    Draft, GatewayId, IdempotencyKey, Message, MessageId, RoomName, Stamp, UserName,
+};
+
+/// The most idempotency keys that are remembered at a time.
+const MAX_KEYS: usize = 1_000_000;
+
+/// Everything that the broker holds.
+pub(super) struct State {
+    settings: BrokerSettings,
+    /// The newest stamp of each shard; ids only grow in it.
+    newest: Vec<Stamp>,
+    keys: HashMap<Arc<Used>, MessageId>,
+    /// The keys in the order in which they are forgotten.
+    forgetting: VecDeque<(Instant, Arc<Used>)>,
+    pub(super) rooms: Rooms,
+    pub(super) journal: Journal,
+    /// The feeds of at-most-once delivery.
+    pub(super) inboxes: Vec<Weak<Inbox>>,
+}
+
+#[derive(PartialEq, Eq, Hash)]
+struct Used {
+    room: RoomName,
+    sender: UserName,
+    key: IdempotencyKey,
+}
+
+impl State {
+    pub(super) fn new(settings: BrokerSettings, floor: Option<MessageId>) -> Self {
+        let floor = floor.map_or(Stamp { ms: 0, seq: 0 }, MessageId::stamp);
+        Self {
+            newest: vec![floor; settings.shards.into()],
+            keys: HashMap::new(),
+            forgetting: VecDeque::new(),
+            rooms: Rooms::new(settings.recent_max, settings.recent_ttl),
+            journal: Journal::new(settings.journal_max, settings.takeover_after),
+            inboxes: Vec::new(),
+            settings,
+        }
+    }
+
+    /// Accepts a draft as [`crate::broker::Broker::publish`] says.
+    pub(super) fn accept(&mut self, draft: Draft) -> Result<Accepted, PublishError> {
+        let now = Instant::now();
+        let journaled = self.settings.delivery == Delivery::AtLeastOnce;
+        self.forget(now);
+        let used = draft
+            .idempotency_key
+            .clone()
+            .filter(|_| journaled)
+            .map(|key| {
+                Arc::new(Used {
+                    room: draft.room.clone(),
+                    sender: draft.sender.clone(),
+                    key,
+                })
+            });
+        if let Some(used) = &used {
+            if let Some(&id) = self.keys.get(used) {
+                return Ok(Accepted { id, repeated: true });
+            }
+            if self.keys.len() >= MAX_KEYS {
+                return Err(PublishError::Overloaded);
+            }
+        }
+        if journaled && self.journal.is_full() {
+            return Err(PublishError::Full);
+        }
+
+        let notify = draft.notify;
+        let message = Arc::new(Message {
+            id: self.next_id(&draft.room, draft.newer_than),
+            prev: self.rooms.newest(&draft.room),
+            room: draft.room,
+            sender: draft.sender,
+            content_type: draft.content_type,
+            headers: draft.headers,
+            body: draft.body,
+            idempotency_key: draft.idempotency_key,
+        });
+        let id = message.id;
+        self.rooms.deliver(&message, journaled, now);
+        if journaled {
+            self.journal.append(Arc::clone(&message), notify);
+        } else {
+            self.offer(&message, notify);
+        }
+        if let Some(used) = used {
+            self.forgetting
+                .push_back((now + IDEMPOTENCY_WINDOW, Arc::clone(&used)));
+            self.keys.insert(used, id);
+        }
+        Ok(Accepted {
+            id,
+            repeated: false,
+        })
+    }
+
+    /// Takes settled entries out of the journal, and notifies the gateways.
+    pub(super) fn settle(&mut self, ids: impl Iterator<Item = (MessageId, Option<GatewayId>)>) {
+        let mut notices: HashMap<GatewayId, Vec<MessageId>> = HashMap::new();
+        for (id, notify) in ids {
+            if let Some(message) = self.journal.remove(id) {
+                self.rooms.settle(&message);
+            }
+            if let Some(gateway) = notify {
+                notices.entry(gateway).or_default().push(id);
+            }
+        }
+        for (gateway, ids) in notices {
+            self.rooms.notify(gateway, ids);
+        }
+    }
+
+    /// The least id that is greater than every one that must come before it, and not before now.
+    fn next_id(&mut self, room: &RoomName, newer_than: Option<MessageId>) -> MessageId {
+        let shard = shard_of(room, self.settings.shards);
+        let newest = &mut self.newest[usize::from(shard)];
+        let before = newer_than.map_or(*newest, |id| id.stamp().max(*newest));
+        let since_1970 = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
+        let now = Stamp {
+            ms: since_1970.as_millis() as u64,
+            seq: 0,
+        };
+        *newest = now.max(Stamp {
+            ms: before.ms,
+            seq: before.seq + 1,
+        });
+        MessageId::new(*newest, shard)
+    }
+
+    fn forget(&mut self, now: Instant) {
+        while self.forgetting.front().is_some_and(|(at, _)| *at <= now) {
+            if let Some((_, used)) = self.forgetting.pop_front() {
+                self.keys.remove(&used);
+            }
+        }
+    }
+
+    fn offer(&mut self, message: &Arc<Message>, notify: Option<GatewayId>) {
+        self.inboxes.retain(|inbox| {
+            let Some(inbox) = inbox.upgrade() else {
+                return false;
+            };
+            inbox.offer(Entry {
+                id: message.id,
+                content: Ok(Arc::clone(message)),
+                notify,
+            });
+            true
+        });
+    }
+}

@@ -1,0 +1,307 @@
+//! Messages in MongoDB: the collection `messages`, and `dead_letters` beside it.
+//!
+//! What is written is acknowledged by a majority and in its journals (`w: majority, j: true`).
+//! What is read has been acknowledged by a majority too: a primary may show a write before that,
+//! and lose it again in a failover. On the primary, a write that was acknowledged so is in every
+//! such read that follows.
+
+mod document;
+mod failure;
+mod setup;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bson::{Document, RawDocumentBuf, doc};
+use futures_util::future::BoxFuture;
+use futures_util::{FutureExt, TryStreamExt};
+use mongodb::options::Hint;
+use mongodb::{Collection, Database};
+
+use self::failure::{WriteFailure, failure};
+use super::{DeadLetter, Inserted, Store, StoreError};
+use crate::config::StoreSettings;
+use crate::message::{Message, MessageId, RoomName, Span};
+
+/// The collection of messages.
+pub const MESSAGES: &str = "messages";
+
+/// The collection of what can never be a message.
+pub const DEAD_LETTERS: &str = "dead_letters";
+
+/// The largest document that a server takes, in octets. The driver fails a whole batch for one
+/// that is larger, so those are kept from it.
+const MAX_DOCUMENT: usize = 16 << 20;
+
+/// A store in MongoDB.
+pub struct Mongo {
+    database: Database,
+    messages: Collection<RawDocumentBuf>,
+    dead_letters: Collection<RawDocumentBuf>,
+    deadline: Duration,
+}
+
+impl Mongo {
+    /// Connects, and makes the indexes.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`] when no primary answers within the connect timeout, and
+    /// [`StoreError::Misconfigured`] when the URL or the user's rights have to be changed first.
+    pub async fn open(
+        url: &str,
+        database: &str,
+        settings: &StoreSettings,
+    ) -> Result<Self, StoreError> {
+        setup::open(url, database, settings).await
+    }
+
+    async fn insert_all(&self, batch: &[Arc<Message>]) -> Result<Inserted, StoreError> {
+        let mut inserted = Inserted::default();
+        let mut ids = Vec::with_capacity(batch.len());
+        let mut documents = Vec::with_capacity(batch.len());
+        for message in batch {
+            let encoded = document::encode(message);
+            let size = encoded.as_bytes().len();
+            if size > MAX_DOCUMENT {
+                let reason = format!("a document of {size} octets: at most {MAX_DOCUMENT} fit");
+                inserted.refused.push((message.id, reason));
+            } else {
+                ids.push(message.id);
+                documents.push(encoded);
+            }
+        }
+        if documents.is_empty() {
+            return Ok(inserted);
+        }
+        let Err(error) = self.messages.insert_many(&documents).ordered(false).await else {
+            inserted.stored = documents.len();
+            return Ok(inserted);
+        };
+        let failed = WriteFailure::of(error)?;
+        let (mut duplicates, mut refused) = (failed.duplicates.len(), failed.refused);
+        if !failed.doubtful.is_empty() {
+            let doubtful: Vec<_> = failed
+                .doubtful
+                .iter()
+                .map(|(index, _)| ids[*index])
+                .collect();
+            let present = present(&self.messages, &doubtful, self.deadline).await?;
+            let (there, not_there): (Vec<_>, Vec<_>) = failed
+                .doubtful
+                .into_iter()
+                .partition(|(index, _)| present.contains(&ids[*index]));
+            duplicates += there.len();
+            refused.extend(not_there);
+        }
+        inserted.stored = documents.len() - duplicates - refused.len();
+        inserted.duplicates = duplicates;
+        inserted.refused.extend(
+            refused
+                .into_iter()
+                .map(|(index, reason)| (ids[index], reason)),
+        );
+        Ok(inserted)
+    }
+
+    async fn bury_all(&self, letters: &[DeadLetter]) -> Result<(), StoreError> {
+        if letters.is_empty() {
+            return Ok(());
+        }
+        let documents: Vec<_> = letters.iter().map(document::encode_letter).collect();
+        let Err(error) = self
+            .dead_letters
+            .insert_many(&documents)
+            .ordered(false)
+            .await
+        else {
+            return Ok(());
+        };
+        let failed = WriteFailure::of(error)?;
+        let doubtful: Vec<_> = failed
+            .doubtful
+            .iter()
+            .map(|(index, _)| letters[*index].id)
+            .collect();
+        let present = present(&self.dead_letters, &doubtful, self.deadline).await?;
+        let lost = |(index, _): &(usize, String)| !present.contains(&letters[*index].id);
+        match failed
+            .refused
+            .into_iter()
+            .chain(failed.doubtful.into_iter().filter(lost))
+            .next()
+        {
+            Some((_, reason)) => Err(StoreError::Misconfigured(format!(
+                "MongoDB refuses a document in {DEAD_LETTERS}: {reason}"
+            ))),
+            None => Ok(()),
+        }
+    }
+
+    async fn read(
+        &self,
+        room: &RoomName,
+        span: Span,
+        limit: usize,
+    ) -> Result<Vec<Message>, StoreError> {
+        if limit == 0 {
+            return Ok(Vec::new());
+        }
+        let Query {
+            filter,
+            sort,
+            index,
+        } = Query::history(room, span);
+        let found = self
+            .messages
+            .find(filter)
+            .sort(sort)
+            .hint(Hint::Keys(index))
+            .limit(i64::try_from(limit).unwrap_or(i64::MAX))
+            // One more than the limit, so that the server closes the cursor with the first reply.
+            .batch_size(u32::try_from(limit).unwrap_or(u32::MAX).saturating_add(1))
+            .max_time(self.deadline)
+            .await
+            .map_err(failure)?;
+        let found: Vec<_> = found.try_collect().await.map_err(failure)?;
+        let mut messages: Vec<_> = found
+            .iter()
+            .filter_map(|found| document::decode(found))
+            .collect();
+        if !matches!(span, Span::After(_)) {
+            messages.reverse();
+        }
+        Ok(messages)
+    }
+
+    /// Runs an operation within its deadline.
+    fn within<'a, T: Send + 'a>(
+        &'a self,
+        operation: impl Future<Output = Result<T, StoreError>> + Send + 'a,
+    ) -> BoxFuture<'a, Result<T, StoreError>> {
+        async move {
+            tokio::time::timeout(self.deadline, operation)
+                .await
+                .unwrap_or_else(|_| {
+                    let deadline = self.deadline;
+                    Err(StoreError::Unavailable(format!(
+                        "MongoDB did not answer within {deadline:?}"
+                    )))
+                })
+        }
+        .boxed()
+    }
+}
+
+impl Store for Mongo {
+    fn insert<'a>(
+        &'a self,
+        batch: &'a [Arc<Message>],
+    ) -> BoxFuture<'a, Result<Inserted, StoreError>> {
+        self.within(self.insert_all(batch))
+    }
+
+    fn bury<'a>(&'a self, letters: &'a [DeadLetter]) -> BoxFuture<'a, Result<(), StoreError>> {
+        self.within(self.bury_all(letters))
+    }
+
+    fn history<'a>(
+        &'a self,
+        room: &'a RoomName,
+        span: Span,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Vec<Message>, StoreError>> {
+        self.within(self.read(room, span, limit))
+    }
+
+    fn stored<'a>(
+        &'a self,
+        ids: &'a [MessageId],
+    ) -> BoxFuture<'a, Result<Vec<MessageId>, StoreError>> {
+        self.within(present(&self.messages, ids, self.deadline))
+    }
+
+    fn newest(&self) -> BoxFuture<'_, Result<Option<MessageId>, StoreError>> {
+        self.within(async {
+            // The bound keeps to ids of this kind, whatever else was put into the collection.
+            let found = self
+                .messages
+                .find_one(doc! { "_id": { "$lte": document::greatest_uuid() } })
+                .sort(doc! { "_id": -1 })
+                .projection(doc! { "_id": 1 })
+                .max_time(self.deadline)
+                .await
+                .map_err(failure)?;
+            Ok(found.and_then(|found| document::id(&found)))
+        })
+    }
+
+    fn ping(&self) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.within(async {
+            self.database
+                .run_command(doc! { "ping": 1 })
+                .await
+                .map(drop)
+                .map_err(failure)
+        })
+    }
+}
+
+/// Which of these ids are in a collection.
+async fn present(
+    collection: &Collection<RawDocumentBuf>,
+    ids: &[MessageId],
+    deadline: Duration,
+) -> Result<Vec<MessageId>, StoreError> {
+    if ids.is_empty() {
+        return Ok(Vec::new());
+    }
+    let ids: Vec<_> = ids.iter().map(|id| document::uuid(*id)).collect();
+    let found = collection
+        .find(doc! { "_id": { "$in": ids } })
+        .projection(doc! { "_id": 1 })
+        .max_time(deadline)
+        .await
+        .map_err(failure)?;
+    let found: Vec<_> = found.try_collect().await.map_err(failure)?;
+    Ok(found
+        .iter()
+        .filter_map(|found| document::id(found))
+        .collect())
+}
+
+/// The query that reads a span of a room's history by an index scan.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Query {
+    /// Which documents.
+    pub filter: Document,
+    /// In which order: newest first unless the span is [`Span::After`].
+    pub sort: Document,
+    /// The index to read. It is named, because for a quiet room in a busy collection the server
+    /// may otherwise try the ids of all rooms.
+    pub index: Document,
+}
+
+impl Query {
+    /// The query for a span of a room.
+    pub fn history(room: &RoomName, span: Span) -> Self {
+        let room = room.as_str();
+        let (filter, direction) = match span {
+            Span::After(id) => (
+                doc! { "room": room, "_id": { "$gt": document::uuid(id) } },
+                1,
+            ),
+            Span::Before(id) => (
+                doc! { "room": room, "_id": { "$lt": document::uuid(id) } },
+                -1,
+            ),
+            Span::Newest => (doc! { "room": room }, -1),
+        };
+        // The room is part of the order so that it is the index's own order.
+        let sort = doc! { "room": direction, "_id": direction };
+        Self {
+            filter,
+            sort,
+            index: doc! { "room": 1, "_id": 1 },
+        }
+    }
+}
