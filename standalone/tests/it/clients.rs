@@ -2,7 +2,7 @@
 //! What they do and check is in `clients/`; here the server is started, killed and started again.
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use harness::Process;
 use tempfile::TempDir;
@@ -30,12 +30,14 @@ async fn drive(script: &str) {
 
     let script = clients.join(script);
     let mut client = Process::run(
-        node(),
+        "node",
         [script.as_os_str()],
         [("ROOMCAST_URL", format!("http://{address}"))],
     );
     loop {
-        let line = client.next_line(|line| line.starts_with("ask ") || line == "done").await;
+        let line = client
+            .next_line(|line| line.starts_with("ask ") || line == "done")
+            .await;
         match line.as_str() {
             "ask kill" => {
                 server.kill().await;
@@ -65,10 +67,4 @@ fn start(data: &Path, listen: SocketAddr) -> Process {
             "127.0.0.1:0",
         ],
     )
-}
-
-fn node() -> PathBuf {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let found = std::env::split_paths(&path).map(|folder| folder.join("node")).find(|node| node.is_file());
-    found.expect("node is not installed: run scripts/test")
 }
