@@ -4,4 +4,8 @@
     reason = "a test fails by panicking"
 )]
 
+mod history;
+mod http;
+mod serving;
+mod upgrade;
 mod websocket;

@@ -4,6 +4,7 @@
     reason = "a test fails by panicking"
 )]
 mod admin;
+mod message;
 mod store_conformance;
 mod store_conformance_mongo;
 mod store_conformance_sqlite;
