@@ -9,3 +9,5 @@ pub mod process;
 
 pub use mongo::Mongo;
 pub use process::Process;
+
+pub mod redis;

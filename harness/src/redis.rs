@@ -1,0 +1,220 @@
+//! A Redis server of a test's own, which can be killed, restarted and frozen.
+
+use std::io::{BufRead, BufReader};
+use std::net::{Ipv4Addr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use redis::aio::MultiplexedConnection;
+use redis::{AsyncConnectionConfig, Client};
+use tokio::time::{Instant, sleep};
+use uuid::Uuid;
+
+/// How long the server may take to start, its data loaded.
+const START_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Starts the server and ends it together with the test, however the test ends: the pipe to the
+/// shell's input closes with the test's process.
+const SUPERVISE: &str = r#"dir=$1; shift; "$@" >/dev/null 2>&1 & server=$!; echo $server
+exec >/dev/null; cat >/dev/null; kill -9 $server; wait; rm -rf "$dir""#;
+
+/// A server on a free port of the loopback interface, append-only, with `noeviction`. Dropping it
+/// ends it and removes its data.
+pub struct Redis {
+    port: u16,
+    dir: PathBuf,
+    options: Vec<String>,
+    running: Option<Running>,
+}
+
+struct Running {
+    shell: Child,
+    server: String,
+}
+
+impl Redis {
+    /// Starts a server. Its file is synced every second, so it keeps what it has acknowledged when
+    /// it is killed, though not when the machine is.
+    ///
+    /// # Panics
+    /// When `redis-server` is missing or does not start.
+    pub async fn start() -> Self {
+        Self::start_with(&[]).await
+    }
+
+    /// Starts a server with further options: `["--appendfsync", "always"]`.
+    ///
+    /// # Panics
+    /// When `redis-server` is missing or does not start.
+    pub async fn start_with(options: &[&str]) -> Self {
+        for _ in 0..10 {
+            let dir = std::env::temp_dir().join(format!("roomcast-redis-{}", Uuid::new_v4()));
+            std::fs::create_dir_all(&dir).expect("the folder for temporary files is writable");
+            let options = options.iter().map(ToString::to_string).collect();
+            let mut redis = Self {
+                port: free_port(),
+                dir,
+                options,
+                running: None,
+            };
+            // Another process may have taken the port since: then the server ends at once.
+            if redis.run().await {
+                return redis;
+            }
+        }
+        panic!("redis-server does not start: is redis 7 or newer installed? (scripts/test does)");
+    }
+
+    /// The server's URL.
+    pub fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    /// The server's port.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// A connection for the test's own commands.
+    ///
+    /// # Panics
+    /// When the server does not answer.
+    pub async fn connection(&self) -> MultiplexedConnection {
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(Duration::from_secs(10)))
+            .set_response_timeout(Some(Duration::from_secs(30)));
+        Client::open(self.url())
+            .expect("the URL is well-formed")
+            .get_multiplexed_async_connection_with_config(&config)
+            .await
+            .expect("the server answers")
+    }
+
+    /// Kills the server with SIGKILL. Its data stay.
+    pub fn kill(&mut self) {
+        if let Some(mut running) = self.running.take() {
+            // The shell goes first: it would remove the data.
+            let _ = running.shell.kill();
+            let _ = running.shell.wait();
+            signal("-KILL", &running.server);
+        }
+    }
+
+    /// Starts a killed server again: same port, same data. Returns when the data are loaded.
+    ///
+    /// # Panics
+    /// When it does not start within half a minute.
+    pub async fn restart(&mut self) {
+        self.kill();
+        let deadline = Instant::now() + START_TIMEOUT;
+        while !self.run().await {
+            assert!(
+                Instant::now() < deadline,
+                "redis-server does not start again"
+            );
+        }
+    }
+
+    /// Freezes the server with SIGSTOP: connections stay open and nothing answers.
+    pub fn pause(&self) {
+        self.signal("-STOP");
+    }
+
+    /// Lets a frozen server go on.
+    pub fn resume(&self) {
+        self.signal("-CONT");
+    }
+
+    fn signal(&self, name: &str) {
+        let running = self.running.as_ref().expect("the server runs");
+        signal(name, &running.server);
+    }
+
+    /// Runs the server until it answers; `false` when it ends before.
+    async fn run(&mut self) -> bool {
+        let mut shell = Command::new("sh")
+            .args(["-c", SUPERVISE, "sh"])
+            .arg(&self.dir)
+            .args([
+                "redis-server",
+                "--bind",
+                "127.0.0.1",
+                "--port",
+                &self.port.to_string(),
+            ])
+            .arg("--dir")
+            .arg(&self.dir)
+            .args([
+                "--appendonly",
+                "yes",
+                "--appendfsync",
+                "everysec",
+                "--save",
+                "",
+            ])
+            .args(["--maxmemory-policy", "noeviction", "--logfile", "redis.log"])
+            .args(&self.options)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("there is a shell");
+        let mut server = String::new();
+        let output = shell.stdout.take().expect("the output is piped");
+        BufReader::new(output)
+            .read_line(&mut server)
+            .expect("the shell names the process");
+        let server = server.trim().to_string();
+        let alive = Path::new("/proc").join(&server).join("cmdline");
+        self.running = Some(Running { shell, server });
+        let deadline = Instant::now() + START_TIMEOUT;
+        while Instant::now() < deadline {
+            if self.answers().await {
+                return true;
+            }
+            // A process that has ended and is not waited for has an empty command line.
+            if std::fs::read(&alive).unwrap_or_default().is_empty() {
+                break;
+            }
+            sleep(Duration::from_millis(10)).await;
+        }
+        self.kill();
+        false
+    }
+
+    async fn answers(&self) -> bool {
+        let Ok(client) = Client::open(self.url()) else {
+            return false;
+        };
+        let Ok(mut connection) = client.get_multiplexed_async_connection().await else {
+            return false;
+        };
+        let pong: redis::RedisResult<String> =
+            redis::cmd("PING").query_async(&mut connection).await;
+        // A server with a password answers too.
+        pong.map_or_else(|error| error.to_string().contains("NOAUTH"), |_| true)
+    }
+}
+
+impl Drop for Redis {
+    fn drop(&mut self) {
+        self.kill();
+        let _ = std::fs::remove_dir_all(&self.dir);
+    }
+}
+
+fn free_port() -> u16 {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port is free");
+    listener
+        .local_addr()
+        .expect("a bound socket has an address")
+        .port()
+}
+
+fn signal(name: &str, process: &str) {
+    let _ = Command::new("kill")
+        .args([name, process])
+        .stderr(Stdio::null())
+        .status();
+}
