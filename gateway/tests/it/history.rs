@@ -2,9 +2,11 @@
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
+use harness::redis::Redis;
 use shared::message::MessageId;
+use tokio::time::Instant;
 
-use crate::serving::{Answer, RECENT, Serving, serving};
+use crate::serving::{Answer, DEADLINE, RECENT, Serving, serving};
 
 /// The bodies of a page, which must be complete or not.
 fn bodies(answer: &Answer, complete: bool) -> Vec<String> {
@@ -130,6 +132,41 @@ async fn a_page_without_the_store_says_that_it_may_have_a_hole() {
     database
         .execute("ALTER TABLE elsewhere RENAME TO messages", ())
         .unwrap();
+    assert_eq!(
+        bodies(&serving.get("/api/rooms/lobby/messages").await, true).len(),
+        12
+    );
+}
+
+#[tokio::test]
+async fn a_page_without_the_broker_says_that_it_may_have_a_hole() {
+    let mut redis = Redis::start().await;
+    let serving = serving(&["--broker", &redis.url(), "--publish-timeout", "1s"]).await;
+    a_room_in_three_places(&serving).await;
+    assert_eq!(
+        bodies(&serving.get("/api/rooms/lobby/messages").await, true).len(),
+        12
+    );
+    redis.kill();
+    let holed = bodies(&serving.get("/api/rooms/lobby/messages").await, false);
+    assert_eq!(holed, ["0", "1", "2", "3", "4", "5", "6", "7"]);
+
+    let database = rusqlite::Connection::open(&serving.file).unwrap();
+    database
+        .execute("ALTER TABLE messages RENAME TO elsewhere", ())
+        .unwrap();
+    let none = serving.get("/api/rooms/lobby/messages").await;
+    assert_eq!((none.status, &*none.code()), (503, "history-unavailable"));
+    assert!(none.header("Retry-After").is_some());
+
+    database
+        .execute("ALTER TABLE elsewhere RENAME TO messages", ())
+        .unwrap();
+    redis.restart().await;
+    let deadline = Instant::now() + DEADLINE;
+    while serving.get("/api/rooms/lobby/messages").await.json()["complete"] != true {
+        assert!(Instant::now() < deadline, "the broker is not read again");
+    }
     assert_eq!(
         bodies(&serving.get("/api/rooms/lobby/messages").await, true).len(),
         12
