@@ -6,12 +6,11 @@ use clap::Parser;
 use gateway::Parts;
 use gateway::config::{GatewayArgs, Settings};
 use gateway::server::Pages;
-use shared::admin::{self, Readiness};
+use shared::admin::{Admin, Readiness};
 use shared::config::CommonArgs;
 use shared::exit::{self, Failure};
 use shared::metrics::Metrics;
 use shared::{broker, listen, shutdown, store, telemetry};
-use tokio_util::sync::CancellationToken;
 
 /// Serves chat clients: STOMP over WebSocket, and history over HTTP.
 ///
@@ -46,15 +45,13 @@ async fn serve(args: Args) -> Result<(), Failure> {
     let stop = shutdown::signal();
     let metrics = Metrics::new();
     let readiness = Readiness::new();
-    let admin = listen::bind("--admin-listen", args.common.admin_address(9100)).await?;
     let listener = listen::bind("--listen", settings.listen).await?;
-    let admin_stop = CancellationToken::new();
-    let admin = tokio::spawn(admin::serve(
-        admin,
+    let admin = Admin::start(
+        args.common.admin_address(9100),
         metrics.clone(),
         readiness.clone(),
-        admin_stop.clone(),
-    ));
+    )
+    .await?;
     let store = store::open(&store_settings).await?;
     let broker = broker::open(&broker_settings, &metrics, None).await?;
     let parts = Parts {
@@ -69,7 +66,6 @@ async fn serve(args: Args) -> Result<(), Failure> {
         drain_timeout: args.common.drain_timeout,
     };
     gateway::run(parts, stop).await?;
-    admin_stop.cancel();
-    let _ended = admin.await;
+    admin.stop().await;
     Ok(())
 }

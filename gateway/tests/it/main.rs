@@ -11,4 +11,8 @@ mod session;
 mod session_properties;
 mod slow;
 mod virtual_client;
+mod history;
+mod http;
+mod serving;
+mod upgrade;
 mod websocket;

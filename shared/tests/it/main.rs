@@ -7,6 +7,7 @@ mod admin;
 
 mod stomp_properties;
 mod stomp_vectors;
+mod message;
 mod store_conformance;
 mod store_conformance_mongo;
 mod store_conformance_sqlite;
