@@ -113,7 +113,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
                     Incoming::Data(octets) => self.session.receive(Instant::now(), &octets),
                     Incoming::Pong => self.session.heard(Instant::now()),
                     Incoming::Flushed => {}
-                    Incoming::Closed | Incoming::Failed(_) => return CloseReason::ClientClosed,
+                    Incoming::Closed => return CloseReason::ClientClosed,
+                    Incoming::Failed(_) => self.session.cut(CloseReason::ProtocolError),
                     Incoming::TooLarge => self.session.cut(CloseReason::FrameTooLarge),
                 },
                 Some(delivery) = self.deliveries.next(), if !flushes => {

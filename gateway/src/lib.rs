@@ -33,7 +33,7 @@ mod room;
 
 pub mod outbox;
 
-mod past;
+pub mod past;
 
 mod history;
 

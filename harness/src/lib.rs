@@ -15,5 +15,3 @@ pub use process::Process;
 pub use redis::Redis;
 pub use stomp::{StompClient, StompFailure, StompOptions};
 pub use until::until;
-
-pub mod redis;

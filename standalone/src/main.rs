@@ -11,7 +11,7 @@ use clap::Parser;
 use gateway::Parts;
 use gateway::config::{GatewayArgs, Settings};
 use persister::config::PersisterArgs;
-use shared::admin::{self, Readiness};
+use shared::admin::{Admin, Readiness};
 use shared::config::{BrokerUrl, CommonArgs, StoreUrl};
 use shared::exit::{self, Failure};
 use shared::metrics::Metrics;
@@ -56,19 +56,18 @@ async fn serve(args: Args) -> Result<(), Failure> {
         Settings::from_args(&args.gateway).map_err(|e| Failure::Config(e.to_string()))?;
     let broker_settings = args.common.broker_settings(Some(BrokerUrl::Memory))?;
     let file = args.data_dir.join("messages.db");
-    let store_settings = args.common.store_settings(Some(StoreUrl::Sqlite(file)))?;
+    let mut store_settings = args.common.store_settings(Some(StoreUrl::Sqlite(file)))?;
+    store_settings.retention = args.persister.retention;
     let stop = shutdown::signal();
     let metrics = Metrics::new();
     let readiness = Readiness::new();
-    let admin = listen::bind("--admin-listen", args.common.admin_address(9100)).await?;
     let listener = listen::bind("--listen", settings.listen).await?;
-    let admin_stop = CancellationToken::new();
-    let admin = tokio::spawn(admin::serve(
-        admin,
+    let admin = Admin::start(
+        args.common.admin_address(9100),
         metrics.clone(),
         readiness.clone(),
-        admin_stop.clone(),
-    ));
+    )
+    .await?;
     let store = store::open(&store_settings).await?;
     // Ids go on growing after a restart, even when the clock has been set back.
     let floor = store.newest().await?;
@@ -98,8 +97,7 @@ async fn serve(args: Args) -> Result<(), Failure> {
     let served = gateway::run(parts, stop).await;
     persister_stop.cancel();
     let stored = persister.await.map_err(|e| Failure::Other(e.to_string()))?;
-    admin_stop.cancel();
-    let _ended = admin.await;
+    admin.stop().await;
     served?;
     stored.map_err(|e| Failure::Other(e.to_string()))
 }

@@ -5,14 +5,14 @@
 )]
 
 mod attach;
+mod history;
+mod http;
 mod receipts;
 mod running;
+mod serving;
 mod session;
 mod session_properties;
 mod slow;
-mod virtual_client;
-mod history;
-mod http;
-mod serving;
 mod upgrade;
+mod virtual_client;
 mod websocket;

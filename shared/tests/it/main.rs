@@ -5,9 +5,9 @@
 )]
 mod admin;
 
+mod message;
 mod stomp_properties;
 mod stomp_vectors;
-mod message;
 mod store_conformance;
 mod store_conformance_mongo;
 mod store_conformance_sqlite;
