@@ -3,3 +3,4 @@
     missing_docs,
     reason = "a test fails by panicking"
 )]
+mod killed;
