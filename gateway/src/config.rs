@@ -25,7 +25,7 @@ pub struct GatewayArgs {
         default_value = "127.0.0.1:8080", help_heading = CONNECTIONS)]
     pub listen: SocketAddr,
 
-    /// Origin whose web pages may connect, such as https://chat.example.com; * is any. May be
+    /// Origin whose web pages may connect, such as `https://chat.example.com`; * is any. May be
     /// repeated. Pages from the same host as this server always may, and so may programs that are
     /// no browsers; others get 403
     #[arg(long = "allowed-origin", env = "ROOMCAST_ALLOWED_ORIGIN", value_name = "ORIGIN",

@@ -26,7 +26,7 @@ use crate::session::output::{Outgoing, Output, Slot};
 use crate::session::{Published, Session};
 use crate::websocket::{Incoming, Socket};
 
-/// How long a peer may take to answer the closing handshake.
+/// How long a peer may take to read an ERROR, and then to answer the closing handshake.
 const CLOSE_DEADLINE: Duration = Duration::from_secs(2);
 
 /// One client, from the upgrade to the close.
@@ -40,6 +40,8 @@ pub(crate) struct Connection<S> {
     tasks: FuturesUnordered<BoxFuture<'static, Answer>>,
     /// Since when the socket has not taken everything.
     stuck_since: Option<Instant>,
+    /// Since when the session has ended, with an ERROR that the socket has not taken.
+    closing_since: Option<(Instant, CloseReason)>,
     draining: bool,
 }
 
@@ -67,6 +69,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
             memberships: HashMap::new(),
             tasks: FuturesUnordered::new(),
             stuck_since: None,
+            closing_since: None,
             draining: false,
         }
     }
@@ -75,16 +78,24 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
     pub(crate) async fn run(mut self) {
         let metrics = Arc::clone(&self.gateway.metrics.gateway);
         metrics.connections.inc();
-        metrics.connections_total.with_label_values(&["websocket"]).inc();
+        metrics
+            .connections_total
+            .with_label_values(&["websocket"])
+            .inc();
         let reason = self.serve().await;
         metrics.connections.dec();
-        metrics.disconnects.with_label_values(&[reason.label()]).inc();
+        metrics
+            .disconnects
+            .with_label_values(&[reason.label()])
+            .inc();
         tracing::debug!(reason = reason.label(), "connection closed");
         self.memberships.clear();
         // A client that takes nothing any more would not take a Close either.
-        if reason != CloseReason::WriteTimeout {
+        if self.stuck_since.is_none() {
             let code = reason.websocket_code();
-            self.socket.close(code, reason.message(), CLOSE_DEADLINE).await;
+            self.socket
+                .close(code, reason.message(), CLOSE_DEADLINE)
+                .await;
         }
     }
 
@@ -102,14 +113,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
                     Incoming::Data(octets) => self.session.receive(Instant::now(), &octets),
                     Incoming::Pong => self.session.heard(Instant::now()),
                     Incoming::Flushed => {}
-                    Incoming::Closed | Incoming::Failed(_) => return CloseReason::ClientClosed,
+                    Incoming::Closed => return CloseReason::ClientClosed,
+                    Incoming::Failed(_) => self.session.cut(CloseReason::ProtocolError),
                     Incoming::TooLarge => self.session.cut(CloseReason::FrameTooLarge),
                 },
                 Some(delivery) = self.deliveries.next(), if !flushes => {
                     self.session.deliver(delivery);
                 }
                 Some(answer) = self.tasks.next() => self.take(answer),
-                reason = self.outbox.until_cut() => self.session.cut(reason),
+                reason = self.outbox.until_cut(), if self.session.closing().is_none() => self.session.cut(reason),
                 () = sleep_until(wake.into()) => self.session.tick(Instant::now()),
                 () = drain.cancelled(), if !self.draining => {
                     self.draining = true;
@@ -122,11 +134,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
     /// Carries out what the session asks for, as long as the socket has room for it.
     fn carry_out(&mut self) -> Result<(), CloseReason> {
         if !self.socket.is_flushed() {
-            let since = *self.stuck_since.get_or_insert_with(Instant::now);
-            if since.elapsed() >= self.gateway.settings.write_timeout {
-                return Err(CloseReason::WriteTimeout);
+            let now = Instant::now();
+            self.stuck_since.get_or_insert(now);
+            if let Some(reason) = self.session.closing() {
+                self.closing_since.get_or_insert((now, reason));
             }
-            return Ok(());
+            return match self.gives_up() {
+                Some((due, reason)) if now >= due => Err(reason),
+                _ => Ok(()),
+            };
         }
         self.stuck_since = None;
         let now = SystemTime::now();
@@ -156,12 +172,24 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
                 }
                 return self.write(encoded.frame.clone());
             }
-            Output::Publish { token, draft, until } => {
+            Output::Publish {
+                token,
+                draft,
+                until,
+            } => {
                 let answer = self.gateway.publisher.publish(*draft, until);
-                self.tasks.push(async move { Answer::Published(token, answer.await) }.boxed());
+                self.tasks
+                    .push(async move { Answer::Published(token, answer.await) }.boxed());
             }
-            Output::Join { slot, room, address } => {
-                let member = Member { outbox: self.outbox.clone(), slot };
+            Output::Join {
+                slot,
+                room,
+                address,
+            } => {
+                let member = Member {
+                    outbox: self.outbox.clone(),
+                    slot,
+                };
                 let membership = self.gateway.hub.join(room, address, member);
                 let confirmed = membership.confirmed();
                 self.memberships.insert(slot, membership);
@@ -176,7 +204,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
                 );
             }
             Output::Leave(slot) => drop(self.memberships.remove(&slot)),
-            Output::Read { slot, room, span, limit } => {
+            Output::Read {
+                slot,
+                room,
+                span,
+                limit,
+            } => {
                 let past = Arc::clone(&self.gateway.past);
                 self.tasks.push(
                     async move {
@@ -209,7 +242,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
                 self.session.joined(Instant::now(), slot, confirmed);
             }
             Answer::Past(slot, page) => {
-                let page = page.as_ref().map(|page| (page.messages.as_slice(), page.complete));
+                let page = page
+                    .as_ref()
+                    .map(|page| (page.messages.as_slice(), page.complete));
                 self.session.past(slot, page);
             }
         }
@@ -217,9 +252,25 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
 
     /// When something is due although nothing happens.
     fn wake_at(&self) -> Instant {
-        let stuck = self.stuck_since.map(|since| since + self.gateway.settings.write_timeout);
         let far = Instant::now() + Duration::from_secs(3600);
-        [stuck, self.session.timeout()].into_iter().flatten().min().unwrap_or(far)
+        let gives_up = self.gives_up().map(|(due, _)| due);
+        let dues = [gives_up, self.session.timeout()];
+        dues.into_iter().flatten().min().unwrap_or(far)
+    }
+
+    /// When a socket that takes nothing is given up, and why.
+    fn gives_up(&self) -> Option<(Instant, CloseReason)> {
+        let patience = self.gateway.settings.write_timeout;
+        let stuck = self
+            .stuck_since
+            .map(|since| (since + patience, CloseReason::WriteTimeout));
+        let closing = self
+            .closing_since
+            .map(|(since, reason)| (since + CLOSE_DEADLINE, reason));
+        [stuck, closing]
+            .into_iter()
+            .flatten()
+            .min_by_key(|(due, _)| *due)
     }
 }
 

@@ -39,71 +39,112 @@ pub struct Peer {
     pub subprotocol: Option<&'static str>,
 }
 
-/// Accepts or refuses an upgrade: 101 and the subprotocol selected, or the refusal.
+/// An upgrade that is granted.
+pub(crate) struct Grant {
+    accept: HeaderValue,
+    /// The subprotocol selected.
+    pub(crate) subprotocol: Option<&'static str>,
+}
+
+impl Grant {
+    /// 101.
+    pub(crate) fn answer(self) -> Answer {
+        let mut answer = Answer::default();
+        *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+        set(&mut answer, UPGRADE, "websocket");
+        set(&mut answer, CONNECTION, "Upgrade");
+        answer
+            .headers_mut()
+            .insert(SEC_WEBSOCKET_ACCEPT, self.accept);
+        if let Some(subprotocol) = self.subprotocol {
+            set(&mut answer, SEC_WEBSOCKET_PROTOCOL, subprotocol);
+        }
+        answer
+    }
+}
+
+/// Checks a request to `/ws`.
 ///
-/// A page of another origin is 403 unless it is allowed; a request without `Origin` does not come
-/// from a browser's page.
-pub(crate) fn answer<B>(
-    request: &Request<B>,
-    origins: &Origins,
-) -> Result<(Answer, Option<&'static str>), Answer> {
+/// A page of another origin is refused unless it is allowed; a request without `Origin` does not
+/// come from a page.
+pub(crate) fn check<B>(request: &Request<B>, origins: &Origins) -> Result<Grant, Refusal> {
     let headers = request.headers();
     if request.method() != Method::GET {
-        return Err(method_not_allowed("GET"));
+        return Err(Refusal::Method);
     }
     if request.version() != Version::HTTP_11
         || !has_token(headers, UPGRADE, "websocket")
         || !has_token(headers, CONNECTION, "upgrade")
     {
-        return Err(upgrade_required("Connect with WebSocket: this is no page."));
+        return Err(Refusal::NoUpgrade);
     }
     if headers
         .get(SEC_WEBSOCKET_VERSION)
         .is_none_or(|version| version != "13")
     {
-        return Err(upgrade_required("The WebSocket version must be 13."));
+        return Err(Refusal::Version);
     }
     let key = headers
         .get(SEC_WEBSOCKET_KEY)
-        .map(HeaderValue::as_bytes)
-        .unwrap_or_default();
+        .ok_or(Refusal::Key)?
+        .as_bytes();
     if !BASE64_STANDARD
         .decode(key)
         .is_ok_and(|nonce| nonce.len() == 16)
     {
-        let message = "Sec-WebSocket-Key must be 16 octets in base64.";
-        return Err(error(StatusCode::BAD_REQUEST, "bad-websocket-key", message));
+        return Err(Refusal::Key);
     }
-    let Some(host) = headers.get(HOST) else {
-        return Err(error(
-            StatusCode::BAD_REQUEST,
-            "bad-host",
-            "The Host header is missing.",
-        ));
-    };
-    if let Some(origin) = headers.get(ORIGIN) {
-        let allowed = origin
+    let host = headers.get(HOST).ok_or(Refusal::Host)?.to_str().ok();
+    if let Some(origin) = headers.get(ORIGIN)
+        && !origin
             .to_str()
-            .is_ok_and(|origin| origins.allow(origin, host.to_str().ok()));
-        if !allowed {
-            let message = "Pages of this origin may not connect; --allowed-origin adds one.";
-            return Err(error(StatusCode::FORBIDDEN, "bad-origin", message));
+            .is_ok_and(|origin| origins.allow(origin, host))
+    {
+        return Err(Refusal::Origin);
+    }
+    Ok(Grant {
+        accept: HeaderValue::try_from(derive_accept_key(key)).expect("base64 is visible ASCII"),
+        subprotocol: SUBPROTOCOLS
+            .into_iter()
+            .find(|subprotocol| has_token(headers, SEC_WEBSOCKET_PROTOCOL, subprotocol)),
+    })
+}
+
+/// Why a request to `/ws` is no upgrade.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Refusal {
+    #[error("Connect with GET.")]
+    Method,
+    #[error("Connect with WebSocket: this is no page.")]
+    NoUpgrade,
+    #[error("The WebSocket version must be 13.")]
+    Version,
+    #[error("Sec-WebSocket-Key must be 16 octets in base64.")]
+    Key,
+    #[error("The Host header is missing.")]
+    Host,
+    #[error("Pages of this origin may not connect; --allowed-origin adds one.")]
+    Origin,
+}
+
+impl Refusal {
+    /// The answer. 426 is as RFC 6455 (section 4.4) and RFC 9110 (section 15.5.22) want it.
+    pub(crate) fn answer(self) -> Answer {
+        let message = self.to_string();
+        match self {
+            Self::Method => method_not_allowed("GET"),
+            Self::NoUpgrade | Self::Version => {
+                let mut answer = error(StatusCode::UPGRADE_REQUIRED, "upgrade-required", &message);
+                set(&mut answer, UPGRADE, "websocket");
+                set(&mut answer, CONNECTION, "Upgrade");
+                set(&mut answer, SEC_WEBSOCKET_VERSION, "13");
+                answer
+            }
+            Self::Key => error(StatusCode::BAD_REQUEST, "bad-websocket-key", &message),
+            Self::Host => error(StatusCode::BAD_REQUEST, "bad-host", &message),
+            Self::Origin => error(StatusCode::FORBIDDEN, "bad-origin", &message),
         }
     }
-    let subprotocol = SUBPROTOCOLS
-        .into_iter()
-        .find(|subprotocol| has_token(headers, SEC_WEBSOCKET_PROTOCOL, subprotocol));
-
-    let mut answer = Answer::default();
-    *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-    set(&mut answer, UPGRADE, "websocket");
-    set(&mut answer, CONNECTION, "Upgrade");
-    let accept = HeaderValue::try_from(derive_accept_key(key)).expect("base64 is visible ASCII");
-    answer.headers_mut().insert(SEC_WEBSOCKET_ACCEPT, accept);
-    if let Some(subprotocol) = subprotocol {
-        set(&mut answer, SEC_WEBSOCKET_PROTOCOL, subprotocol);
-    }
-    Ok((answer, subprotocol))
 }
 
 /// Waits until the answer is out and the connection is ours. `None` when the client has gone.
@@ -123,15 +164,6 @@ pub(crate) async fn finish(upgrade: OnUpgrade, settings: &Settings) -> Option<So
         )
         .await,
     )
-}
-
-/// 426, as RFC 6455 (section 4.4) and RFC 9110 (section 15.5.22) want it.
-fn upgrade_required(message: &str) -> Answer {
-    let mut answer = error(StatusCode::UPGRADE_REQUIRED, "upgrade-required", message);
-    set(&mut answer, UPGRADE, "websocket");
-    set(&mut answer, CONNECTION, "Upgrade");
-    set(&mut answer, SEC_WEBSOCKET_VERSION, "13");
-    answer
 }
 
 /// Whether a header that is a list of tokens has this one.

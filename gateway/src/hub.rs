@@ -72,7 +72,12 @@ impl Hub {
 
     /// Enters a room: what arrives from now on is pushed to the member's outbox. Nothing is sure
     /// to arrive until [`Membership::confirmed`].
-    pub(crate) fn join(self: &Arc<Self>, name: RoomName, address: Address, member: Member) -> Membership {
+    pub(crate) fn join(
+        self: &Arc<Self>,
+        name: RoomName,
+        address: Address,
+        member: Member,
+    ) -> Membership {
         let mut rooms = self.rooms();
         let seat = rooms.entry(name).or_insert_with_key(|name| {
             self.metrics.rooms.inc();
@@ -83,12 +88,19 @@ impl Hub {
             })
         });
         seat.room().join(&address, member.clone());
-        Membership { hub: Arc::clone(self), seat: Arc::clone(seat), address, member }
+        Membership {
+            hub: Arc::clone(self),
+            seat: Arc::clone(seat),
+            address,
+            member,
+        }
     }
 
     /// Delivers a message to the members of its room.
     pub(crate) fn dispatch(self: &Arc<Self>, message: &Arc<Message>) {
-        let Some(seat) = self.rooms().get(&message.room).cloned() else { return };
+        let Some(seat) = self.rooms().get(&message.room).cloned() else {
+            return;
+        };
         let whole = seat.room().arrive(message);
         if !whole {
             tokio::spawn(Arc::clone(self).repair(seat));
@@ -119,14 +131,21 @@ impl Hub {
     /// Fetches what a room has missed and delivers it before anything newer; where that cannot be
     /// done in time, the members are cut off rather than left believing.
     async fn repair(self: Arc<Self>, seat: Arc<Seat>) {
-        let Ok(_permit) = self.repairs.acquire().await else { return };
+        let Ok(_permit) = self.repairs.acquire().await else {
+            return;
+        };
         let deadline = Instant::now() + REPAIR_DEADLINE;
         let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(2));
         loop {
-            let Some(newest) = seat.room().newest() else { break };
+            let Some(newest) = seat.room().newest() else {
+                break;
+            };
             let page = self.past.read(&seat.name, Span::After(newest), PAGE).await;
             match page {
-                Ok(PastPage { messages, complete: true }) => {
+                Ok(PastPage {
+                    messages,
+                    complete: true,
+                }) => {
                     let mut room = seat.room();
                     room.deliver_missed(&messages);
                     if messages.len() < PAGE && room.end_repair() {
@@ -178,8 +197,10 @@ impl Hub {
         self.subscriber.subscribe(seat.name.clone()).await?;
         // A later gap is measured from here. Where this cannot be read, a gap cuts members off.
         if self.journaled
-            && let Ok(PastPage { messages, complete: true }) =
-                self.past.read(&seat.name, Span::Newest, 1).await
+            && let Ok(PastPage {
+                messages,
+                complete: true,
+            }) = self.past.read(&seat.name, Span::Newest, 1).await
         {
             let baseline = messages.last().map_or(MessageId::MIN, |newest| newest.id);
             seat.room().set_baseline(baseline);
@@ -195,7 +216,10 @@ impl Drop for Membership {
         let mut rooms = self.hub.rooms();
         let mut room = self.seat.room();
         room.leave(&self.address, &self.member);
-        if room.is_empty() && rooms.get(&self.seat.name).is_some_and(|s| Arc::ptr_eq(s, &self.seat))
+        if room.is_empty()
+            && rooms
+                .get(&self.seat.name)
+                .is_some_and(|s| Arc::ptr_eq(s, &self.seat))
         {
             rooms.remove(&self.seat.name);
             self.hub.subscriber.unsubscribe(&self.seat.name);

@@ -56,7 +56,9 @@ impl Publisher {
                 };
                 metrics.publish_failures.with_label_values(&[reason]).inc();
             })?;
-            metrics.accept_seconds.observe(started.elapsed().as_secs_f64());
+            metrics
+                .accept_seconds
+                .observe(started.elapsed().as_secs_f64());
             if wait && !receipts.wait(accepted.id).await {
                 return Ok(Published::Withheld);
             }

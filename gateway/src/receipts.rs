@@ -47,14 +47,22 @@ struct Waiters {
 impl Receipts {
     /// No receipts yet; each is waited for until `deadline`.
     pub(crate) fn new(deadline: Duration, metrics: Arc<GatewayMetrics>) -> Self {
-        Self { waiting: Mutex::default(), deadline, metrics }
+        Self {
+            waiting: Mutex::default(),
+            deadline,
+            metrics,
+        }
     }
 
     /// Waits until the message is stored: `false` when the deadline has passed before the store
     /// has said so.
     pub(crate) async fn wait(&self, id: MessageId) -> bool {
-        let Some(stored) = self.enter(id) else { return true };
-        let released = timeout(self.deadline, stored).await.is_ok_and(|answer| answer.is_ok());
+        let Some(stored) = self.enter(id) else {
+            return true;
+        };
+        let released = timeout(self.deadline, stored)
+            .await
+            .is_ok_and(|answer| answer.is_ok());
         if !released {
             self.metrics.receipts_withheld.inc();
             self.forget_abandoned(id);
@@ -68,7 +76,10 @@ impl Receipts {
         for id in ids {
             match waiting.by_id.remove(id) {
                 // A receiver that is gone has met its deadline.
-                Some(waiters) => waiters.senders.into_iter().for_each(|sender| _ = sender.send(())),
+                Some(waiters) => waiters
+                    .senders
+                    .into_iter()
+                    .for_each(|sender| _ = sender.send(())),
                 None => waiting.remember(*id),
             }
         }
@@ -100,8 +111,16 @@ impl Receipts {
             return None;
         }
         let (sender, receiver) = oneshot::channel();
-        let fresh = || Waiters { since: Instant::now(), senders: Vec::new() };
-        waiting.by_id.entry(id).or_insert_with(fresh).senders.push(sender);
+        let fresh = || Waiters {
+            since: Instant::now(),
+            senders: Vec::new(),
+        };
+        waiting
+            .by_id
+            .entry(id)
+            .or_insert_with(fresh)
+            .senders
+            .push(sender);
         Some(receiver)
     }
 
@@ -119,7 +138,12 @@ impl Receipts {
         let now = Instant::now();
         let waiting = self.lock();
         let late = |waiters: &Waiters| now.duration_since(waiters.since) >= PATIENCE;
-        waiting.by_id.iter().filter(|(_, waiters)| late(waiters)).map(|(id, _)| *id).collect()
+        waiting
+            .by_id
+            .iter()
+            .filter(|(_, waiters)| late(waiters))
+            .map(|(id, _)| *id)
+            .collect()
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Waiting> {

@@ -52,22 +52,36 @@ struct Repair {
 impl Room {
     /// A room without members. `journaled` is what the broker guarantees.
     pub(crate) fn new(journaled: bool) -> Self {
-        Self { journaled, ..Self::default() }
+        Self {
+            journaled,
+            ..Self::default()
+        }
     }
 
     /// Adds a member.
     pub(crate) fn join(&mut self, address: &Address, member: Member) {
-        match self.groups.iter_mut().find(|group| group.address == *address) {
+        match self
+            .groups
+            .iter_mut()
+            .find(|group| group.address == *address)
+        {
             Some(group) => group.members.push(member),
             None => {
-                self.groups.push(Group { address: address.clone(), members: vec![member] });
+                self.groups.push(Group {
+                    address: address.clone(),
+                    members: vec![member],
+                });
             }
         }
     }
 
     /// Removes a member.
     pub(crate) fn leave(&mut self, address: &Address, member: &Member) {
-        let Some(at) = self.groups.iter().position(|group| group.address == *address) else {
+        let Some(at) = self
+            .groups
+            .iter()
+            .position(|group| group.address == *address)
+        else {
             return;
         };
         let members = &mut self.groups[at].members;
@@ -138,11 +152,18 @@ impl Room {
 
     /// Releases what waited. `false` when more was missed meanwhile: read on.
     pub(crate) fn end_repair(&mut self) -> bool {
-        let Some(repair) = &mut self.repair else { return true };
+        let Some(repair) = &mut self.repair else {
+            return true;
+        };
         if std::mem::take(&mut repair.again) {
             return false;
         }
-        for message in self.repair.take().into_iter().flat_map(|repair| repair.held) {
+        for message in self
+            .repair
+            .take()
+            .into_iter()
+            .flat_map(|repair| repair.held)
+        {
             self.deliver(&message);
         }
         true
@@ -165,7 +186,10 @@ impl Room {
         }
         for group in &self.groups {
             let frame = message_frame(message, &group.address, false);
-            let encoded = Arc::new(Encoded { id: message.id, frame });
+            let encoded = Arc::new(Encoded {
+                id: message.id,
+                frame,
+            });
             for member in &group.members {
                 member.outbox.push(member.slot, Arc::clone(&encoded));
             }

@@ -91,6 +91,7 @@ where
         let server = Arc::new(self);
         let slots = Arc::new(Semaphore::new(server.settings.max_connections));
         let refusals = Arc::new(Semaphore::new(REFUSALS));
+        let mut failing = false;
         loop {
             let accepted = tokio::select! {
                 biased;
@@ -101,11 +102,15 @@ where
                 Ok(accepted) => accepted,
                 Err(reason) if concerns_one_connection(&reason) => continue,
                 Err(reason) => {
-                    tracing::error!(%reason, "no connection can be accepted");
+                    if !failing {
+                        tracing::error!(%reason, "connections cannot be accepted");
+                    }
+                    failing = true;
                     sleep(ACCEPT_PAUSE).await;
                     continue;
                 }
             };
+            failing = false;
             let place = if let Ok(slot) = Arc::clone(&slots).try_acquire_owned() {
                 Place {
                     permit: slot,
@@ -173,19 +178,19 @@ where
                 "This server has as many connections as it may.",
             ))
         } else if path == "/ws" {
-            match handshake::answer(&request, &self.settings.origins) {
+            match handshake::check(&request, &self.settings.origins) {
                 Ok(_) if self.stop.is_cancelled() => {
                     closing(unavailable("restart", "This server is restarting."))
                 }
-                Ok((answer, subprotocol)) => {
+                Ok(grant) => {
                     let peer = Peer {
                         address,
-                        subprotocol,
+                        subprotocol: grant.subprotocol,
                     };
                     self.upgrade(&mut request, peer, Arc::clone(place));
-                    answer
+                    grant.answer()
                 }
-                Err(refusal) => refusal,
+                Err(refusal) => refusal.answer(),
             }
         } else if let Some(room) = history::room_in(path) {
             let (query, headers) = (request.uri().query(), request.headers());

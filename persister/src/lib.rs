@@ -1,1 +1,93 @@
+//! Moves accepted messages from the broker's journal to the store: takes a batch from the feed,
+//! stores it, and only then takes it out of the journal.
+//!
+//! Any number of persisters share the work. One that dies leaves its batch in the journal, from
+//! which the others take it; what they then store twice counts as stored once.
 
+mod batch;
+pub mod config;
+mod worker;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use shared::admin::Latch;
+use shared::broker::{Broker, BrokerError};
+use shared::metrics::Metrics;
+use shared::store::Store;
+use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+pub use self::config::Settings;
+use self::worker::Worker;
+
+/// How often the backlog is measured, and how long that may take.
+const BACKLOG_EVERY: Duration = Duration::from_secs(1);
+const BACKLOG_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Stores what the broker has accepted, until `stop` is cancelled. While the store or the broker
+/// is away nothing is taken from the journal, `ready` is unmet, and this goes on trying.
+///
+/// When told to stop it finishes the batch that it has. What a broker inside this process still
+/// holds would be lost with it, so that is stored too: cancel `stop` when nothing publishes any
+/// more. Both end after [`Settings::drain_timeout`] at the latest.
+///
+/// # Errors
+/// [`BrokerError`] when the feed cannot be opened.
+pub async fn run(
+    broker: Arc<dyn Broker>,
+    store: Arc<dyn Store>,
+    settings: Settings,
+    metrics: Metrics,
+    ready: Latch,
+    stop: CancellationToken,
+) -> Result<(), BrokerError> {
+    let consumer = format!("persister-{}", Uuid::new_v4());
+    let feed = broker.open_feed(&consumer).await?;
+    let durable = broker.guarantees().durable;
+    let worker = Worker {
+        feed,
+        store,
+        settings,
+        metrics: Arc::clone(&metrics.persister),
+        ready,
+        stop: stop.clone(),
+        to_the_end: !durable,
+    };
+    let out_of_time = async {
+        stop.cancelled().await;
+        sleep(settings.drain_timeout).await;
+    };
+    tokio::select! {
+        () = worker.run() => tracing::info!("everything that was taken from the journal is stored"),
+        () = out_of_time => {
+            if durable {
+                tracing::warn!("out of time: what is not stored stays in the journal");
+            } else {
+                tracing::error!("out of time: accepted messages that are not stored are lost");
+            }
+        }
+        () = measure(&*broker, &metrics) => {}
+    }
+    Ok(())
+}
+
+/// Keeps the backlog's metric up to date, without an end.
+async fn measure(broker: &dyn Broker, metrics: &Metrics) {
+    let mut ticks = interval(BACKLOG_EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        match timeout(BACKLOG_TIMEOUT, broker.backlog()).await {
+            Ok(Ok(backlog)) => {
+                metrics
+                    .persister
+                    .backlog
+                    .set(i64::try_from(backlog).unwrap_or(i64::MAX));
+            }
+            Ok(Err(error)) => tracing::debug!(%error, "the backlog cannot be measured"),
+            Err(_) => tracing::debug!("the backlog cannot be measured in time"),
+        }
+    }
+}

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -13,9 +14,11 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
+use crate::exit::Failure;
+use crate::listen::bind;
 use crate::metrics::Metrics;
 
 /// The most connections at a time; more wait to be accepted.
@@ -85,6 +88,37 @@ impl Latch {
 impl Drop for Latch {
     fn drop(&mut self) {
         self.readiness.conditions().insert(self.name, false);
+    }
+}
+
+/// The admin server of a process, running.
+pub struct Admin {
+    stop: CancellationToken,
+    server: JoinHandle<()>,
+}
+
+impl Admin {
+    /// Listens on `--admin-listen` and serves, as [`serve`] does, until [`Admin::stop`].
+    ///
+    /// # Errors
+    /// [`Failure::Unavailable`] when the address cannot be had.
+    pub async fn start(
+        address: SocketAddr,
+        metrics: Metrics,
+        readiness: Readiness,
+    ) -> Result<Self, Failure> {
+        let listener = bind("--admin-listen", address).await?;
+        let stop = CancellationToken::new();
+        let server = tokio::spawn(serve(listener, metrics, readiness, stop.clone()));
+        Ok(Self { stop, server })
+    }
+
+    /// Finishes what it has begun to answer.
+    pub async fn stop(self) {
+        self.stop.cancel();
+        if let Err(error) = self.server.await {
+            tracing::error!(%error, "the admin server failed");
+        }
     }
 }
 

@@ -82,8 +82,8 @@ enum State {
     },
     /// The server is going away; what is in flight is finished first.
     Draining,
-    /// The last output is in the queue.
-    Closed,
+    /// The last output, the close, is in the queue.
+    Closed(CloseReason),
 }
 
 struct InFlight {
@@ -151,7 +151,7 @@ impl Session {
             return;
         };
         self.in_flight_bytes -= bytes;
-        if self.state == State::Closed {
+        if self.closing().is_some() {
             return;
         }
         match (answer, receipt) {
@@ -179,7 +179,7 @@ impl Session {
     /// The answer to [`Output::Join`]: whether the broker has confirmed.
     pub fn joined(&mut self, now: Instant, slot: Slot, confirmed: bool) {
         self.joining -= 1;
-        if self.state == State::Closed {
+        if self.closing().is_some() {
             return;
         }
         if !confirmed {
@@ -197,7 +197,7 @@ impl Session {
     /// The answer to [`Output::Read`]: a page, oldest first, and whether it is whole; `None` when
     /// the past cannot be read.
     pub fn past(&mut self, slot: Slot, page: Option<(&[Arc<Message>], bool)>) {
-        if self.state == State::Closed {
+        if self.closing().is_some() {
             return;
         }
         let Some(subscription) = self.subscription(slot) else {
@@ -216,7 +216,7 @@ impl Session {
 
     /// A live MESSAGE for one of the subscriptions.
     pub fn deliver(&mut self, delivery: Delivery) {
-        if self.state == State::Closed {
+        if self.closing().is_some() {
             return;
         }
         let Some(subscription) = self.subscription(delivery.slot) else {
@@ -248,7 +248,7 @@ impl Session {
                 None,
             );
         }
-        if self.state == State::Closed {
+        if self.closing().is_some() {
             return;
         }
         if self.outgoing_due().is_some_and(|due| now >= due) {
@@ -280,7 +280,7 @@ impl Session {
 
     /// Ends the session with an ERROR, for a reason that the driver has found.
     pub fn cut(&mut self, reason: CloseReason) {
-        if self.state != State::Closed {
+        if self.closing().is_none() {
             self.fail(reason, reason.message(), None);
         }
     }
@@ -288,6 +288,14 @@ impl Session {
     /// The next thing to do.
     pub fn poll(&mut self) -> Option<Output> {
         self.outputs.pop_front()
+    }
+
+    /// Why the session has ended, once it has: what is left to poll ends with the close.
+    pub fn closing(&self) -> Option<CloseReason> {
+        match self.state {
+            State::Closed(reason) => Some(reason),
+            _ => None,
+        }
     }
 
     /// Whether more of the socket may be read.
@@ -299,7 +307,7 @@ impl Session {
     pub fn timeout(&self) -> Option<Instant> {
         let opening = match self.state {
             State::Opening { deadline } => Some(deadline),
-            State::Closed => return None,
+            State::Closed(_) => return None,
             _ => None,
         };
         let dues = [
@@ -353,17 +361,21 @@ impl Session {
         if !self.in_flight.is_empty() {
             return;
         }
-        match std::mem::replace(&mut self.state, State::Closed) {
+        match &mut self.state {
             State::Leaving { receipt } => {
-                if let Some(receipt) = receipt {
+                if let Some(receipt) = receipt.take() {
                     self.write(&Frame::new(Command::Receipt).with("receipt-id", &receipt));
                 }
-                self.outputs
-                    .push_back(Output::Close(CloseReason::ClientDisconnected));
+                self.close(CloseReason::ClientDisconnected);
             }
-            State::Draining => self.outputs.push_back(Output::Close(CloseReason::Restart)),
-            other => self.state = other,
+            State::Draining => self.close(CloseReason::Restart),
+            State::Opening { .. } | State::Open | State::Closed(_) => {}
         }
+    }
+
+    fn close(&mut self, reason: CloseReason) {
+        self.outputs.push_back(Output::Close(reason));
+        self.state = State::Closed(reason);
     }
 
     fn step(&mut self, slot: Slot, step: Step) {
@@ -416,8 +428,7 @@ impl Session {
             frame = frame.with("version", "1.0,1.1,1.2");
         }
         self.write(&frame.with_body(detail.to_owned()));
-        self.outputs.push_back(Output::Close(reason));
-        self.state = State::Closed;
+        self.close(reason);
     }
 
     fn write(&mut self, frame: &Frame) {

@@ -27,7 +27,10 @@ async fn sender(gateway: Arc<Running>, name: usize, sent: Arc<AtomicUsize>) {
     for number in 0..EACH {
         let receipt = number.to_string();
         let headers = [("receipt", receipt.as_str())];
-        client.send("/app/rooms/busy", format!("{name}/{number}"), &headers).await.unwrap();
+        client
+            .send("/app/rooms/busy", format!("{name}/{number}"), &headers)
+            .await
+            .unwrap();
         client.receipt(&receipt).await.unwrap();
         sent.fetch_add(1, Ordering::Relaxed);
     }
@@ -40,7 +43,10 @@ async fn read_until(client: &mut StompClient, seen: &mut Vec<String>, last: &str
         match frame.command {
             Command::Message => {
                 let id = id(&frame);
-                assert!(seen.last().is_none_or(|newest| *newest < id), "a repeat or out of order");
+                assert!(
+                    seen.last().is_none_or(|newest| *newest < id),
+                    "a repeat or out of order"
+                );
                 seen.push(id);
             }
             Command::Receipt => {}
@@ -51,7 +57,11 @@ async fn read_until(client: &mut StompClient, seen: &mut Vec<String>, last: &str
 
 async fn stored_ids(backend: &Backend, room: &str, wanted: usize) -> Vec<String> {
     let room = RoomName::parse(room).unwrap();
-    let all = backend.store.history(&room, Span::Newest, wanted + 1).await.unwrap();
+    let all = backend
+        .store
+        .history(&room, Span::Newest, wanted + 1)
+        .await
+        .unwrap();
     all.iter().map(|message| message.id.to_string()).collect()
 }
 
@@ -66,7 +76,10 @@ async fn attaching_under_load_shows_every_message_once_and_in_order() {
     let storing = backend.storing().await;
     let sent = Arc::new(AtomicUsize::new(0));
     let mut watcher = gateways[1].client("watcher").await;
-    watcher.subscribe("w", "/topic/rooms/busy", &[]).await.unwrap();
+    watcher
+        .subscribe("w", "/topic/rooms/busy", &[])
+        .await
+        .unwrap();
     let senders: Vec<_> = (0..SENDERS)
         .map(|name| {
             let gateway = Arc::clone(&gateways[name % 2]);
@@ -89,7 +102,11 @@ async fn attaching_under_load_shows_every_message_once_and_in_order() {
     done.store(true, Ordering::Relaxed);
 
     let all = stored_ids(&backend, "busy", SENDERS * EACH).await;
-    assert_eq!(all.len(), SENDERS * EACH, "each receipted message is stored once");
+    assert_eq!(
+        all.len(),
+        SENDERS * EACH,
+        "each receipted message is stored once"
+    );
     let last = all.last().unwrap();
     let mut watched = Vec::new();
     read_until(&mut watcher, &mut watched, last).await;
@@ -98,7 +115,11 @@ async fn attaching_under_load_shows_every_message_once_and_in_order() {
         let (mut client, mut seen) = visitor.await.unwrap();
         read_until(&mut client, &mut seen, last).await;
         let from = all.iter().position(|id| *id == seen[0]).unwrap();
-        assert_eq!(seen, all[from..], "what a visitor saw over all its visits has no hole");
+        assert_eq!(
+            seen,
+            all[from..],
+            "what a visitor saw over all its visits has no hole"
+        );
     }
     storing.abort();
 }
@@ -139,7 +160,10 @@ async fn visit(
 }
 
 fn seen_one(seen: &mut Vec<String>, newest: String) {
-    assert!(seen.last().is_none_or(|before| *before < newest), "a repeat or out of order");
+    assert!(
+        seen.last().is_none_or(|before| *before < newest),
+        "a repeat or out of order"
+    );
     seen.push(newest);
 }
 
@@ -149,13 +173,22 @@ async fn what_is_accepted_and_not_stored_is_part_of_the_past() {
     let gateway = backend.gateway(&[]).await;
     let mut sender = gateway.client("kim").await;
     for number in 0..10 {
-        sender.send("/app/rooms/r", number.to_string(), &[]).await.unwrap();
+        sender
+            .send("/app/rooms/r", number.to_string(), &[])
+            .await
+            .unwrap();
     }
     let mut client = gateway.client("lee").await;
     // The sender's frames are handled before its DISCONNECT is.
-    sender.send_frame(Frame::new(Command::Disconnect).with("receipt", "bye")).await.unwrap();
+    sender
+        .send_frame(Frame::new(Command::Disconnect).with("receipt", "bye"))
+        .await
+        .unwrap();
     sender.receipt("bye").await.unwrap();
-    client.subscribe("s", "/topic/rooms/r", &[("history", "10")]).await.unwrap();
+    client
+        .subscribe("s", "/topic/rooms/r", &[("history", "10")])
+        .await
+        .unwrap();
     let mut bodies = Vec::new();
     for _ in 0..10 {
         let message = client.message().await.unwrap();
@@ -173,7 +206,10 @@ async fn two_subscriptions_to_one_room_get_two_messages() {
     let mut client = gateway.client("kim").await;
     client.subscribe("a", "/topic/rooms/r", &[]).await.unwrap();
     client.subscribe("b", "/topic/rooms/r", &[]).await.unwrap();
-    client.send("/app/rooms/r", "hi", &[("x-mood", "good")]).await.unwrap();
+    client
+        .send("/app/rooms/r", "hi", &[("x-mood", "good")])
+        .await
+        .unwrap();
     let mut subscriptions = HashSet::new();
     for _ in 0..2 {
         let message = client.message().await.unwrap();
@@ -182,7 +218,10 @@ async fn two_subscriptions_to_one_room_get_two_messages() {
         assert_eq!(message.header("destination"), Some("/topic/rooms/r"));
         subscriptions.insert(message.header("subscription").unwrap().to_owned());
     }
-    assert_eq!(subscriptions, HashSet::from(["a".to_owned(), "b".to_owned()]));
+    assert_eq!(
+        subscriptions,
+        HashSet::from(["a".to_owned(), "b".to_owned()])
+    );
 }
 
 #[tokio::test]
@@ -211,7 +250,10 @@ async fn stopping_sends_clients_away_with_1012_and_keeps_what_they_sent() {
     let mut client = gateway.client("kim").await;
     for number in 0..50 {
         let receipt = number.to_string();
-        client.send("/app/rooms/r", "x", &[("receipt", &receipt)]).await.unwrap();
+        client
+            .send("/app/rooms/r", "x", &[("receipt", &receipt)])
+            .await
+            .unwrap();
     }
     client.receipt("0").await.unwrap();
     gateway.stop.cancel();
@@ -223,7 +265,10 @@ async fn stopping_sends_clients_away_with_1012_and_keeps_what_they_sent() {
         receipted += 1;
     }
     let stored = stored_ids(&backend, "r", 50).await.len();
-    assert!(stored >= receipted, "{receipted} receipts for {stored} messages");
+    assert!(
+        stored >= receipted,
+        "{receipted} receipts for {stored} messages"
+    );
     assert_eq!(gateway.metrics.gateway.connections.get(), 0);
     storing.abort();
 }

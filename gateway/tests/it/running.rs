@@ -53,7 +53,9 @@ pub(crate) async fn backend(flags: &[&str]) -> Backend {
         .broker_settings(Some(shared::config::BrokerUrl::Memory))
         .unwrap();
     Backend {
-        broker: shared::broker::open(&broker, &Metrics::new(), None).await.unwrap(),
+        broker: shared::broker::open(&broker, &Metrics::new(), None)
+            .await
+            .unwrap(),
         store: shared::store::open(&store).await.unwrap(),
         _dir: dir,
     }
@@ -80,7 +82,13 @@ impl Backend {
         };
         let run = gateway::run(parts, stop.clone());
         let ended = tokio::spawn(async move { run.await.unwrap() });
-        Running { address, metrics, readiness, stop, ended }
+        Running {
+            address,
+            metrics,
+            readiness,
+            stop,
+            ended,
+        }
     }
 
     /// Moves what is accepted into the store, as a persister does.
@@ -93,9 +101,15 @@ impl Backend {
 async fn store_all(mut feed: Box<dyn Feed>, store: Arc<dyn Store>) {
     loop {
         let entries = feed.next(50, Duration::from_millis(3)).await.unwrap();
-        let batch: Vec<_> = entries.iter().map(|entry| entry.content.clone().unwrap()).collect();
+        let batch: Vec<_> = entries
+            .iter()
+            .map(|entry| entry.content.clone().unwrap())
+            .collect();
         store.insert(&batch).await.unwrap();
-        let settled = entries.iter().map(|entry| Settled { id: entry.id, notify: entry.notify });
+        let settled = entries.iter().map(|entry| Settled {
+            id: entry.id,
+            notify: entry.notify,
+        });
         feed.settle(settled.collect()).await.unwrap();
     }
 }
@@ -106,6 +120,8 @@ impl Running {
     }
 
     pub(crate) async fn client(&self, user: &str) -> StompClient {
-        StompClient::connect(&self.url(), StompOptions::login(user)).await.unwrap()
+        StompClient::connect(&self.url(), StompOptions::login(user))
+            .await
+            .unwrap()
     }
 }

@@ -5,6 +5,7 @@
 )]
 mod admin;
 
+mod message;
 mod stomp_properties;
 mod stomp_vectors;
 mod store_conformance;

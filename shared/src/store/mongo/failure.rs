@@ -20,8 +20,14 @@ const SET_UP: [i32; 9] = [13, 18, 20, 59, 72, 73, 85, 86, 8000];
 
 /// Says in one line what an error means for whoever runs this.
 pub(super) fn failure(error: Error) -> StoreError {
-    let text = error.to_string().replace('\n', " ");
+    let text = error.kind.to_string().replace('\n', " ");
     match *error.kind {
+        ErrorKind::ServerSelection { message, .. } => {
+            // The driver describes all that it knows of every server; the first cause says enough.
+            let cause = message.split("Error: Kind: ").nth(1);
+            let cause = cause.and_then(|rest| rest.split(", labels:").next());
+            StoreError::Unavailable(cause.map_or(text, str::to_owned))
+        }
         ErrorKind::Command(command) if SET_UP.contains(&command.code) => {
             StoreError::Misconfigured(format!("MongoDB does not do that: {}", command.message))
         }

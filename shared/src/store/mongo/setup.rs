@@ -37,7 +37,7 @@ pub(super) async fn open(
     let options = tokio::time::timeout(patience, ClientOptions::parse(url))
         .await
         .map_err(|_| late("DNS"))?
-        .map_err(|error| without_password(url, failure(error)))?;
+        .map_err(failure)?;
     let options = tuned(options, settings);
     let hosts = options
         .hosts
@@ -47,8 +47,9 @@ pub(super) async fn open(
         .join(",");
     let client = Client::with_options(options).map_err(failure)?;
     let mongo = collections(client.database(database), settings.operation_timeout);
-    let prepared = tokio::time::timeout(patience, prepare(&mongo, settings.retention)).await;
-    match prepared.unwrap_or_else(|_| Err(late("its primary"))) {
+    let prepare = prepare(&mongo, settings.retention);
+    let prepared = tokio::time::timeout(patience + settings.operation_timeout, prepare).await;
+    match prepared.unwrap_or_else(|_| Err(late("the primary"))) {
         Ok(()) => Ok(mongo),
         Err(StoreError::Unavailable(why)) => Err(StoreError::Unavailable(format!(
             "MongoDB at {hosts} is not available: {why}"
@@ -160,29 +161,4 @@ fn code(error: &Error) -> Option<i32> {
         ErrorKind::Command(command) => Some(command.code),
         _ => None,
     }
-}
-
-/// Replaces an error that quotes a part of the password, as it may when that holds characters
-/// which have to be escaped.
-fn without_password(url: &str, error: StoreError) -> StoreError {
-    let credentials = url
-        .rsplit_once('@')
-        .and_then(|(before, _)| before.split_once("://"));
-    let Some((_, (_, password))) =
-        credentials.and_then(|(scheme, both)| Some((scheme, both.split_once(':')?)))
-    else {
-        return error;
-    };
-    let text = error.to_string();
-    let quoted = password
-        .split([':', '/', '?', '#', '[', ']', '@', '%'])
-        .any(|part| !part.is_empty() && text.contains(part));
-    if !quoted {
-        return error;
-    }
-    StoreError::Misconfigured(
-        "the MongoDB URL cannot be read: in the user name and the password the characters \
-         : / ? # [ ] @ % are written as %3A %2F %3F %23 %5B %5D %40 %25"
-            .into(),
-    )
 }
