@@ -6,8 +6,8 @@
 pub mod binary;
 pub mod mongo;
 pub mod process;
+pub mod redis;
 
 pub use mongo::Mongo;
 pub use process::Process;
-
-pub mod redis;
+pub use redis::Redis;
