@@ -355,6 +355,34 @@ async fn a_server_that_falls_silent_is_given_up_at_the_deadline() {
 }
 
 #[tokio::test]
+async fn nothing_counts_as_stored_before_a_majority_has_it() {
+    let mongo = Mongo::start().await;
+    let follower = mongo.follower().await;
+    let mut place = Place::on(&mongo);
+    let store = place.open().await;
+    let calm = batch(0..5);
+    assert_eq!(store.insert(&calm).await.unwrap(), outcome(5, 0));
+    place.settings.operation_timeout = Duration::from_millis(500);
+    let hasty = place.open().await;
+    follower.pause().await;
+    let batch = batch(0..10);
+    // The primary alone has it after the first, and finds duplicates from then on.
+    for _ in 0..3 {
+        let error = hasty.insert(&batch).await.unwrap_err();
+        assert!(matches!(error, StoreError::Unavailable(_)), "{error:?}");
+    }
+    let error = hasty.insert(&calm).await.unwrap_err();
+    assert!(matches!(error, StoreError::Unavailable(_)), "{error:?}");
+    assert_eq!(store.stored(&[id(4), id(9)]).await.unwrap(), [id(4)]);
+    let history = store.history(&room("lobby"), Span::Newest, 100).await;
+    assert_eq!(history.unwrap().len(), 5);
+
+    follower.resume().await;
+    assert_eq!(store.insert(&batch).await.unwrap(), outcome(0, 10));
+    assert_eq!(store.stored(&[id(4), id(9)]).await.unwrap().len(), 2);
+}
+
+#[tokio::test]
 async fn a_server_that_is_not_there_is_unavailable() {
     let mut mongo = Mongo::start().await;
     let mut place = Place::on(&mongo);
