@@ -1,15 +1,175 @@
-//! The broker on Redis.
+//! The broker on Redis: see `accept.lua` for what one publish does there.
+
+mod check;
+mod commands;
+mod connect;
+mod entries;
+mod fanout;
+mod feed;
+mod keys;
+mod lane;
+mod link;
+mod live;
+mod payload;
+mod publish;
+mod recent;
+mod registry;
+mod settle;
 
 use std::sync::Arc;
 
-use super::{Broker, BrokerError};
-use crate::config::BrokerSettings;
-use crate::metrics::Metrics;
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use prometheus::IntCounter;
+use redis::{Pipeline, Value, cmd, pipe};
 
+use self::commands::Commands;
+use self::connect::Connector;
+use self::feed::JournalFeed;
+use self::live::LiveFeed;
+use self::publish::Publisher;
+use super::shard::shard_of;
+use super::{Accepted, Broker, BrokerError, Fanout, Feed, Guarantees, PublishError, Recent};
+use crate::config::{BrokerSettings, Delivery};
+use crate::message::{Draft, GatewayId, RoomName, Span};
+use crate::metrics::{BrokerMetrics, Metrics};
+
+/// Opens the broker and checks that the server can be used.
+///
+/// # Errors
+/// See [`super::open`].
 pub(super) async fn open(
-    _url: &str,
-    _settings: &BrokerSettings,
-    _metrics: &Metrics,
+    url: &str,
+    settings: &BrokerSettings,
+    metrics: &Metrics,
 ) -> Result<Arc<dyn Broker>, BrokerError> {
-    Err(BrokerError::Unavailable("not yet".into()))
+    let connector = Connector::new(url)?;
+    let metrics = Arc::clone(&metrics.broker);
+    let reconnects = metrics.reconnects.with_label_values(&["publish"]);
+    let commands = Commands::new(
+        connector.clone(),
+        settings.publish_timeout,
+        reconnects.clone(),
+    );
+    connector
+        .insist(settings.connect_timeout, || {
+            check::check(&connector, &commands, settings.shards).boxed()
+        })
+        .await?;
+    Ok(Arc::new(RedisBroker {
+        publisher: Publisher::start(&connector, settings, &reconnects),
+        connector,
+        commands,
+        settings: settings.clone(),
+        metrics,
+    }))
+}
+
+struct RedisBroker {
+    connector: Connector,
+    /// For everything but publishing, subscribing and feeding.
+    commands: Commands,
+    publisher: Publisher,
+    settings: BrokerSettings,
+    metrics: Arc<BrokerMetrics>,
+}
+
+impl RedisBroker {
+    fn reconnects(&self, link: &str) -> IntCounter {
+        self.metrics.reconnects.with_label_values(&[link])
+    }
+
+    async fn ask(&self, pipeline: &Pipeline) -> Result<Vec<Value>, BrokerError> {
+        let answers = self.commands.run(pipeline).await?;
+        answers
+            .into_iter()
+            .map(|answer| {
+                answer
+                    .extract_error()
+                    .map_err(|error| self.connector.explain(&error))
+            })
+            .collect()
+    }
+}
+
+impl Broker for RedisBroker {
+    fn publish(&self, draft: Draft) -> BoxFuture<'static, Result<Accepted, PublishError>> {
+        self.publisher.publish(draft)
+    }
+
+    fn open_fanout(&self, gateway: GatewayId) -> BoxFuture<'_, Result<Fanout, BrokerError>> {
+        let reconnects = self.reconnects("fanout");
+        fanout::open(
+            &self.connector,
+            &self.settings,
+            &self.metrics,
+            reconnects,
+            gateway,
+        )
+        .boxed()
+    }
+
+    fn open_feed(&self, consumer: &str) -> BoxFuture<'_, Result<Box<dyn Feed>, BrokerError>> {
+        let consumer = consumer.to_string();
+        let reconnects = self.reconnects("feed");
+        let (connector, settings) = (&self.connector, &self.settings);
+        async move {
+            Ok(match settings.delivery {
+                Delivery::AtLeastOnce => {
+                    Box::new(JournalFeed::open(connector, settings, &reconnects, &consumer).await?)
+                        as Box<dyn Feed>
+                }
+                Delivery::AtMostOnce => {
+                    Box::new(LiveFeed::open(connector, settings, &self.metrics, &reconnects).await?)
+                }
+            })
+        }
+        .boxed()
+    }
+
+    fn recent<'a>(
+        &'a self,
+        room: &'a RoomName,
+        span: Span,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Recent, BrokerError>> {
+        async move {
+            if self.settings.delivery == Delivery::AtMostOnce {
+                return Ok(Recent::default());
+            }
+            let shard = shard_of(room, self.settings.shards);
+            let reading = recent::read(&self.connector, &self.commands, shard, room, span, limit);
+            let late = || BrokerError::Unavailable("Redis does not answer in time".into());
+            tokio::time::timeout(self.settings.publish_timeout, reading)
+                .await
+                .unwrap_or_else(|_| Err(late()))
+        }
+        .boxed()
+    }
+
+    fn backlog(&self) -> BoxFuture<'_, Result<u64, BrokerError>> {
+        async move {
+            let mut lengths = Pipeline::with_capacity(self.settings.shards.into());
+            for shard in 0..self.settings.shards {
+                lengths.cmd("XLEN").arg(keys::journal(shard));
+            }
+            let length = |answer: &Value| match answer {
+                Value::Int(length) => u64::try_from(*length).unwrap_or_default(),
+                _ => 0,
+            };
+            Ok(self.ask(&lengths).await?.iter().map(length).sum())
+        }
+        .boxed()
+    }
+
+    fn ping(&self) -> BoxFuture<'_, Result<(), BrokerError>> {
+        async move { self.ask(pipe().add_command(cmd("PING"))).await.map(drop) }.boxed()
+    }
+
+    fn guarantees(&self) -> Guarantees {
+        Guarantees {
+            durable: true,
+            journaled: self.settings.delivery == Delivery::AtLeastOnce,
+        }
+    }
 }

@@ -1,0 +1,87 @@
+//! What is looked at once, before a process uses a Redis.
+
+use redis::{Value, cmd, pipe};
+use tracing::{debug, warn};
+
+use super::commands::Commands;
+use super::connect::Connector;
+use super::keys;
+use crate::broker::BrokerError;
+
+/// The oldest release with all the commands that are used.
+const OLDEST: u32 = 7;
+
+/// Checks that this Redis can be used, and with this many shards.
+///
+/// # Errors
+/// [`BrokerError::Misconfigured`] when a person has to change something first.
+pub(super) async fn check(
+    connector: &Connector,
+    commands: &Commands,
+    shards: u16,
+) -> Result<(), BrokerError> {
+    let mut questions = pipe();
+    questions
+        .add_command(cmd("SET").arg(keys::SHARDS).arg(shards).arg("NX").take())
+        .add_command(cmd("GET").arg(keys::SHARDS).take())
+        .add_command(cmd("PUBLISH").arg(keys::PROBE).arg("").take())
+        .add_command(cmd("INFO").arg("server").take())
+        .add_command(cmd("CONFIG").arg("GET").arg("maxmemory-policy").take());
+    let answers = commands.run(&questions).await?;
+    let Ok([set, get, publish, info, config]) = <[Value; 5]>::try_from(answers) else {
+        return Err(BrokerError::Unavailable(
+            "Redis gave too few answers".into(),
+        ));
+    };
+    let text = |value: Value| -> Result<String, BrokerError> {
+        value
+            .extract_error()
+            .and_then(|value| Ok(redis::from_redis_value(value)?))
+            .map_err(|error| connector.explain(&error))
+    };
+
+    set.extract_error()
+        .map_err(|error| connector.explain(&error))?;
+    let written = text(get)?;
+    if written != shards.to_string() {
+        return Err(BrokerError::Misconfigured(format!(
+            "this Redis is set up with {written} shards, this process with {shards}: every \
+             process needs the same --shards"
+        )));
+    }
+    publish
+        .extract_error()
+        .map_err(|error| connector.explain(&error))?;
+    match text(info) {
+        Ok(info) => {
+            let version = info
+                .lines()
+                .find_map(|line| line.strip_prefix("redis_version:"));
+            let major = version.and_then(|version| version.split('.').next()?.parse::<u32>().ok());
+            if let (Some(version), Some(..OLDEST)) = (version, major) {
+                return Err(BrokerError::Misconfigured(format!(
+                    "this Redis is of version {version}; {OLDEST}.0 or newer is needed"
+                )));
+            }
+        }
+        Err(error) => debug!(%error, "Redis does not tell its version"),
+    }
+    let policy = config
+        .extract_error()
+        .and_then(|value| Ok(redis::from_redis_value(value)?));
+    match policy {
+        Ok(policy) => warn_of_eviction(policy),
+        Err(error) => debug!(%error, "Redis does not tell its maxmemory-policy"),
+    }
+    Ok(())
+}
+
+fn warn_of_eviction(setting: Vec<String>) {
+    if let Some(policy) = setting.get(1).filter(|policy| *policy != "noeviction") {
+        warn!(
+            %policy,
+            "Redis may evict accepted messages when its memory is full: set maxmemory-policy to \
+             noeviction"
+        );
+    }
+}

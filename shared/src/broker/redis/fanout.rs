@@ -1,0 +1,127 @@
+//! A gateway's live link: its rooms' channels and its own for stored notices.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use prometheus::IntCounter;
+use tokio::time::timeout;
+use tracing::warn;
+
+use super::connect::Connector;
+use super::link::{Link, Listener, Subscription};
+use super::registry::Registry;
+use super::{keys, payload};
+use crate::broker::handover::{Handover, MAX_BYTES, handover};
+use crate::broker::{BrokerError, Event, Fanout, Subscriber};
+use crate::config::BrokerSettings;
+use crate::message::{GatewayId, MessageId, RoomName};
+use crate::metrics::BrokerMetrics;
+
+/// Opens a gateway's link and keeps it up until its events are let go of.
+///
+/// # Errors
+/// [`BrokerError`] when it cannot be had within the connect deadline.
+pub(super) async fn open(
+    connector: &Connector,
+    settings: &BrokerSettings,
+    metrics: &Arc<BrokerMetrics>,
+    reconnects: IntCounter,
+    gateway: GatewayId,
+) -> Result<Fanout, BrokerError> {
+    let (handover, events) = handover(MAX_BYTES, Arc::clone(metrics));
+    let registry = Arc::new(Registry::default());
+    let link = Link {
+        connector: connector.clone(),
+        own: Subscription::Channel(keys::notices(gateway)),
+        registry: Arc::clone(&registry),
+        shards: settings.shards,
+        listener: Arc::new(Receiver {
+            handover: handover.clone(),
+        }),
+        reconnects,
+    };
+    let session = connector
+        .insist(settings.connect_timeout, || link.connect().boxed())
+        .await?;
+    tokio::spawn(async move { link.run(session, handover.closed()).await });
+    let subscriber = RedisSubscriber {
+        registry,
+        timeout: settings.publish_timeout,
+    };
+    Ok(Fanout {
+        subscriber: Arc::new(subscriber),
+        events,
+    })
+}
+
+struct RedisSubscriber {
+    registry: Arc<Registry>,
+    timeout: Duration,
+}
+
+impl Subscriber for RedisSubscriber {
+    fn subscribe(&self, room: RoomName) -> BoxFuture<'_, Result<(), BrokerError>> {
+        let confirmed = self.registry.want(room);
+        async move {
+            let Some(confirmed) = confirmed else {
+                return Ok(());
+            };
+            match timeout(self.timeout, confirmed).await {
+                Ok(Ok(())) => Ok(()),
+                Ok(Err(_)) => Err(BrokerError::Unavailable(
+                    "the room was dropped again".into(),
+                )),
+                Err(_) => Err(BrokerError::Unavailable(
+                    "Redis has not confirmed a subscription".into(),
+                )),
+            }
+        }
+        .boxed()
+    }
+
+    fn unsubscribe(&self, room: &RoomName) {
+        self.registry.forget(room);
+    }
+}
+
+struct Receiver {
+    handover: Handover,
+}
+
+impl Listener for Receiver {
+    fn heard(&self, channel: &[u8], bytes: Bytes) {
+        let event = match keys::channel_shard(channel) {
+            Some(shard) => match payload::heard(shard, &bytes) {
+                Ok((message, _)) => Event::Message(Arc::new(message)),
+                Err(reason) => {
+                    let channel = String::from_utf8_lossy(channel);
+                    warn!(%channel, %reason, "what was published in a room is no message");
+                    Event::Gap
+                }
+            },
+            None => match ids(&bytes) {
+                Some(ids) => Event::Stored(ids),
+                None => {
+                    warn!("a notice of stored messages cannot be read");
+                    return;
+                }
+            },
+        };
+        self.handover.offer(event);
+    }
+
+    fn interrupted(&self) {
+        self.handover.offer(Event::Gap);
+    }
+}
+
+/// Reads a notice: message ids with spaces between them.
+fn ids(notice: &Bytes) -> Option<Vec<MessageId>> {
+    let text = std::str::from_utf8(notice).ok()?;
+    text.split_ascii_whitespace()
+        .map(|id| id.parse().ok())
+        .collect()
+}

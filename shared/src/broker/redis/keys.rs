@@ -1,0 +1,113 @@
+//! The names of what lies in Redis. The shard is each key's hash tag, so that all that one message
+//! touches shares a slot.
+
+use std::fmt::Write;
+
+use crate::message::{GatewayId, IdempotencyKey, RoomName, UserName};
+
+/// The consumer group of the persisters.
+pub(super) const GROUP: &str = "persisters";
+
+/// Where the number of shards is written once.
+pub(super) const SHARDS: &str = "rc:shards";
+
+/// All room channels of all shards.
+pub(super) const ALL_ROOMS: &str = "rc:{*}:room:*";
+
+/// A channel to which no one listens: a publish to it shows whether this user may publish.
+pub(super) const PROBE: &str = "rc:probe";
+
+/// The shard's stream of what is not stored yet.
+pub(super) fn journal(shard: u16) -> String {
+    format!("rc:{{{shard}}}:journal")
+}
+
+/// The room's stream of its newest messages.
+pub(super) fn recent(shard: u16, room: &RoomName) -> String {
+    format!("rc:{{{shard}}}:recent:{room}")
+}
+
+/// The room's channel.
+pub(super) fn channel(shard: u16, room: &RoomName) -> String {
+    format!("rc:{{{shard}}}:room:{room}")
+}
+
+/// The shard of a room channel; `None` when it is something else.
+pub(super) fn channel_shard(channel: &[u8]) -> Option<u16> {
+    let (shard, _) = std::str::from_utf8(channel)
+        .ok()?
+        .strip_prefix("rc:{")?
+        .split_once("}:room:")?;
+    shard.parse().ok()
+}
+
+/// The channel on which a gateway hears what is stored.
+pub(super) fn notices(gateway: GatewayId) -> String {
+    format!("rc:gateway:{gateway}")
+}
+
+/// Where the id is kept that a sender's key was given.
+pub(super) fn idempotency(
+    shard: u16,
+    room: &RoomName,
+    sender: &UserName,
+    key: &IdempotencyKey,
+) -> String {
+    let mut name = format!("rc:{{{shard}}}:idem:");
+    escape(&mut name, room.as_str());
+    name.push(':');
+    escape(&mut name, sender.as_str());
+    name.push(':');
+    escape(&mut name, key.as_str());
+    name
+}
+
+/// Where the id is kept that a publish without a key was given, under this process's own token.
+/// No user has an empty name, so that it meets no sender's key.
+pub(super) fn token(shard: u16, room: &RoomName, process: u64, count: u64) -> String {
+    let mut name = format!("rc:{{{shard}}}:idem:");
+    escape(&mut name, room.as_str());
+    let _ = write!(name, "::{process:x}-{count:x}");
+    name
+}
+
+/// Keeps the components of a key apart: a colon inside one is `%3A`, a percent sign `%25`.
+fn escape(name: &mut String, component: &str) {
+    for character in component.chars() {
+        match character {
+            ':' => name.push_str("%3A"),
+            '%' => name.push_str("%25"),
+            other => name.push(other),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_two_senders_share_an_idempotency_key() {
+        let name = |room, sender, key| {
+            idempotency(
+                3,
+                &RoomName::parse(room).unwrap(),
+                &UserName::parse(sender).unwrap(),
+                &IdempotencyKey::parse(key).unwrap(),
+            )
+        };
+        assert_eq!(name("r", "ann", "k"), "rc:{3}:idem:r:ann:k");
+        assert_eq!(name("a:b", "50%", "k:1"), "rc:{3}:idem:a%3Ab:50%25:k%3A1");
+        assert_ne!(name("r", "a:b", "c"), name("r", "a", "b:c"));
+        assert_ne!(name("r:a", "b", "c"), name("r", "a:b", "c"));
+        assert_ne!(name("r", "a%3Ab", "c"), name("r", "a:b", "c"));
+    }
+
+    #[test]
+    fn a_channel_names_its_shard() {
+        let room = RoomName::parse("a:room:{x").unwrap_or(RoomName::parse("a:room:x").unwrap());
+        assert_eq!(channel_shard(channel(12, &room).as_bytes()), Some(12));
+        assert_eq!(channel_shard(b"rc:gateway:x"), None);
+        assert_eq!(channel_shard(b"rc:{y}:room:x"), None);
+    }
+}

@@ -1,0 +1,114 @@
+//! The feed of at-most-once delivery: it subscribes to all rooms, and what it does not hear is
+//! lost.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use prometheus::IntCounter;
+use tokio::task::AbortHandle;
+use tracing::warn;
+
+use super::commands::Commands;
+use super::connect::Connector;
+use super::link::{Link, Listener, Subscription};
+use super::registry::Registry;
+use super::{keys, payload, settle};
+use crate::broker::inbox::Inbox;
+use crate::broker::{BrokerError, Entry, Feed, Settled};
+use crate::config::BrokerSettings;
+use crate::metrics::BrokerMetrics;
+
+/// Hears every room.
+pub(super) struct LiveFeed {
+    connector: Connector,
+    inbox: Arc<Inbox>,
+    writer: Commands,
+    link: AbortHandle,
+}
+
+impl LiveFeed {
+    /// # Errors
+    /// [`BrokerError`] when the link cannot be had within the connect deadline.
+    pub(super) async fn open(
+        connector: &Connector,
+        settings: &BrokerSettings,
+        metrics: &Arc<BrokerMetrics>,
+        reconnects: &IntCounter,
+    ) -> Result<Self, BrokerError> {
+        let inbox = Arc::new(Inbox::new(Arc::clone(metrics)));
+        let link = Link {
+            connector: connector.clone(),
+            own: Subscription::Pattern(keys::ALL_ROOMS),
+            registry: Arc::new(Registry::default()),
+            shards: settings.shards,
+            listener: Arc::new(Receiver {
+                inbox: Arc::clone(&inbox),
+            }),
+            reconnects: reconnects.clone(),
+        };
+        let session = connector
+            .insist(settings.connect_timeout, || link.connect().boxed())
+            .await?;
+        let link = tokio::spawn(link.run(session, std::future::pending()));
+        Ok(Self {
+            connector: connector.clone(),
+            inbox,
+            writer: Commands::new(
+                connector.clone(),
+                settings.publish_timeout,
+                reconnects.clone(),
+            ),
+            link: link.abort_handle(),
+        })
+    }
+}
+
+impl Feed for LiveFeed {
+    fn next(
+        &mut self,
+        max: usize,
+        linger: Duration,
+    ) -> BoxFuture<'_, Result<Vec<Entry>, BrokerError>> {
+        self.inbox.next(max, linger).map(Ok).boxed()
+    }
+
+    fn settle(&mut self, settled: Vec<Settled>) -> BoxFuture<'_, Result<(), BrokerError>> {
+        async move { settle::unjournaled(&self.connector, &self.writer, settled).await }.boxed()
+    }
+}
+
+impl Drop for LiveFeed {
+    fn drop(&mut self) {
+        self.link.abort();
+    }
+}
+
+struct Receiver {
+    inbox: Arc<Inbox>,
+}
+
+impl Listener for Receiver {
+    fn heard(&self, channel: &[u8], bytes: Bytes) {
+        let Some(shard) = keys::channel_shard(channel) else {
+            return;
+        };
+        match payload::heard(shard, &bytes) {
+            Ok((message, notify)) => {
+                let id = message.id;
+                self.inbox.offer(Entry {
+                    id,
+                    content: Ok(Arc::new(message)),
+                    notify,
+                });
+            }
+            Err(reason) => warn!(%reason, "what was published in a room is no message"),
+        }
+    }
+
+    fn interrupted(&self) {
+        warn!("messages may have been lost while the link to Redis was down");
+    }
+}

@@ -1,0 +1,165 @@
+//! Reading what Redis still holds of a room: its recent window, and its part of the journal.
+
+use std::sync::Arc;
+
+use redis::{Cmd, Value, cmd, pipe};
+
+use super::commands::Commands;
+use super::connect::Connector;
+use super::entries::{self, StreamEntry};
+use super::keys;
+use crate::broker::window::is_proven;
+use crate::broker::{BrokerError, Recent};
+use crate::message::{Message, MessageId, RoomName, Span};
+
+/// Entries of the journal that are read at a time.
+const CHUNK: usize = 1000;
+
+/// Reads a room as [`crate::broker::Broker::recent`] says.
+///
+/// The window is read first. An entry that leaves the journal before the scan reaches it is in the
+/// store by then, where the caller looks next.
+pub(super) async fn read(
+    connector: &Connector,
+    commands: &Commands,
+    shard: u16,
+    room: &RoomName,
+    span: Span,
+    limit: usize,
+) -> Result<Recent, BrokerError> {
+    let reading = Reading {
+        connector,
+        commands,
+        shard,
+        room,
+    };
+    let window = keys::recent(shard, room);
+    let mut questions = pipe();
+    questions
+        .add_command(match span {
+            Span::After(bound) => range("XRANGE", &window, &above(bound), "+", limit),
+            Span::Before(bound) => range("XREVRANGE", &window, &below(bound), "-", limit),
+            Span::Newest => range("XREVRANGE", &window, "+", "-", limit),
+        })
+        .add_command(range("XREVRANGE", &window, "+", "-", 1));
+    let mut answers = commands.run(&questions).await?.into_iter();
+    let mut messages = reading.messages(answers.next())?;
+    let newest = reading
+        .messages(answers.next())?
+        .pop()
+        .map(|message| message.id);
+    if !matches!(span, Span::After(_)) {
+        messages.reverse();
+    }
+    if is_proven(span, limit, &messages, newest) {
+        return Ok(Recent {
+            messages,
+            complete: true,
+        });
+    }
+    // From its oldest message on, the window is whole: only what is older can be missing.
+    let (oldest, newest) = match (span, messages.first()) {
+        (Span::After(bound), None) => (above(bound), "+".to_string()),
+        (Span::After(bound), Some(first)) => (above(bound), below(first.id)),
+        (_, Some(first)) => ("-".to_string(), below(first.id)),
+        (Span::Before(bound), None) => ("-".to_string(), below(bound)),
+        (Span::Newest, None) => ("-".to_string(), "+".to_string()),
+    };
+    let mut older = match span {
+        Span::After(_) => reading.scan("XRANGE", oldest, &newest, limit).await?,
+        Span::Before(_) | Span::Newest => {
+            let mut found = reading
+                .scan("XREVRANGE", newest, &oldest, limit - messages.len())
+                .await?;
+            found.reverse();
+            found
+        }
+    };
+    older.append(&mut messages);
+    span.cut(&mut older, limit);
+    Ok(Recent {
+        messages: older,
+        complete: false,
+    })
+}
+
+struct Reading<'a> {
+    connector: &'a Connector,
+    commands: &'a Commands,
+    shard: u16,
+    room: &'a RoomName,
+}
+
+impl Reading<'_> {
+    /// Goes through the journal and picks this room's messages, at most `limit`.
+    async fn scan(
+        &self,
+        command: &str,
+        mut from: String,
+        to: &str,
+        limit: usize,
+    ) -> Result<Vec<Arc<Message>>, BrokerError> {
+        let journal = keys::journal(self.shard);
+        let mut found = Vec::new();
+        while found.len() < limit {
+            let question = range(command, &journal, &from, to, CHUNK);
+            let answer = self.commands.run(pipe().add_command(question)).await?;
+            let chunk = self.entries(answer.into_iter().next())?;
+            let Some(last) = chunk.last().and_then(|entry| entry.id(self.shard)) else {
+                break;
+            };
+            from = if command == "XRANGE" {
+                above(last)
+            } else {
+                below(last)
+            };
+            let whole = chunk.len() < CHUNK;
+            let ours = chunk
+                .iter()
+                .filter(|entry| entry.room == self.room.as_str());
+            // What is no message is no part of the room's past; the feed buries it.
+            found.extend(ours.filter_map(|entry| entry.message(self.shard).ok()));
+            if whole {
+                break;
+            }
+        }
+        found.truncate(limit);
+        Ok(found)
+    }
+
+    fn messages(&self, answer: Option<Value>) -> Result<Vec<Arc<Message>>, BrokerError> {
+        let entries = self.entries(answer)?;
+        Ok(entries
+            .iter()
+            .filter_map(|entry| entry.message(self.shard).ok())
+            .collect())
+    }
+
+    fn entries(&self, answer: Option<Value>) -> Result<Vec<StreamEntry>, BrokerError> {
+        let answer = answer.unwrap_or(Value::Nil).extract_error();
+        Ok(entries::range(
+            answer.map_err(|error| self.connector.explain(&error))?,
+        ))
+    }
+}
+
+fn range(command: &str, key: &str, from: &str, to: &str, count: usize) -> Cmd {
+    cmd(command)
+        .arg(key)
+        .arg(from)
+        .arg(to)
+        .arg("COUNT")
+        .arg(count)
+        .take()
+}
+
+/// The bound of a range that begins after a message.
+fn above(id: MessageId) -> String {
+    let stamp = id.stamp();
+    format!("({}-{}", stamp.ms, stamp.seq)
+}
+
+/// The bound of a range that ends before a message; the same text, read from the other side.
+fn below(id: MessageId) -> String {
+    above(id)
+}

@@ -1,0 +1,86 @@
+//! Taking stored messages out of the journals, and telling the gateways that wait for them.
+
+use std::collections::{BTreeMap, HashMap};
+
+use redis::Pipeline;
+
+use super::commands::Commands;
+use super::connect::Connector;
+use super::keys::{self, GROUP};
+use crate::broker::{BrokerError, Settled};
+use crate::message::{GatewayId, MessageId};
+
+/// The most ids in one notice.
+const NOTICE: usize = 500;
+
+/// Acknowledges and deletes the entries, each shard's in one transaction, and publishes notices.
+///
+/// # Errors
+/// [`BrokerError`] when Redis has not confirmed it all; repeating it does no harm.
+pub(super) async fn journaled(
+    connector: &Connector,
+    commands: &Commands,
+    settled: Vec<Settled>,
+) -> Result<(), BrokerError> {
+    let mut pipeline = Pipeline::new();
+    let mut shards: BTreeMap<u16, Vec<String>> = BTreeMap::new();
+    for Settled { id, .. } in &settled {
+        let stamp = id.stamp();
+        shards
+            .entry(id.shard())
+            .or_default()
+            .push(format!("{}-{}", stamp.ms, stamp.seq));
+    }
+    for (shard, ids) in shards {
+        let journal = keys::journal(shard);
+        pipeline.cmd("MULTI");
+        pipeline.cmd("XACK").arg(&journal).arg(GROUP).arg(&ids);
+        pipeline.cmd("XDEL").arg(&journal).arg(&ids);
+        pipeline.cmd("EXEC");
+    }
+    run(connector, commands, pipeline, &settled).await
+}
+
+/// Publishes notices only: where there is no journal, nothing is to be taken out.
+///
+/// # Errors
+/// [`BrokerError`] when Redis has not confirmed it all.
+pub(super) async fn unjournaled(
+    connector: &Connector,
+    commands: &Commands,
+    settled: Vec<Settled>,
+) -> Result<(), BrokerError> {
+    run(connector, commands, Pipeline::new(), &settled).await
+}
+
+async fn run(
+    connector: &Connector,
+    commands: &Commands,
+    mut pipeline: Pipeline,
+    settled: &[Settled],
+) -> Result<(), BrokerError> {
+    let mut notices: HashMap<GatewayId, Vec<MessageId>> = HashMap::new();
+    for Settled { id, notify } in settled {
+        if let Some(gateway) = notify {
+            notices.entry(*gateway).or_default().push(*id);
+        }
+    }
+    for (gateway, ids) in notices {
+        for ids in ids.chunks(NOTICE) {
+            let text: Vec<String> = ids.iter().map(ToString::to_string).collect();
+            pipeline
+                .cmd("PUBLISH")
+                .arg(keys::notices(gateway))
+                .arg(text.join(" "));
+        }
+    }
+    if pipeline.is_empty() {
+        return Ok(());
+    }
+    for answer in commands.run(&pipeline).await? {
+        answer
+            .extract_error()
+            .map_err(|error| connector.explain(&error))?;
+    }
+    Ok(())
+}
