@@ -1,1 +1,214 @@
+//! Roomcast's gateway: clients on WebSocket, rooms on a broker, history from a store.
+//!
+//! The modules stand in the order in which a message passes them. A SEND goes
+//! `server → handshake → connection → session → publish` to the broker; what the broker delivers
+//! goes `relay → hub → room → outbox → connection` to the clients; the past comes from `past`, for
+//! a SUBSCRIBE or over HTTP through `history`.
 
+pub mod config;
+mod destination;
+mod origin;
+
+mod answer;
+mod pages;
+pub mod server;
+
+mod handshake;
+
+pub mod websocket;
+
+mod connection;
+
+pub mod session;
+
+mod publish;
+
+mod receipts;
+
+mod relay;
+
+mod hub;
+
+mod room;
+
+pub mod outbox;
+
+pub mod past;
+
+mod history;
+
+pub mod close;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use shared::admin::{Latch, Readiness};
+use shared::broker::{Broker, BrokerError, Guarantees};
+use shared::message::GatewayId;
+use shared::metrics::Metrics;
+use shared::store::Store;
+use tokio::net::TcpListener;
+use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::config::Settings;
+use crate::connection::Connection;
+use crate::hub::Hub;
+use crate::past::Past;
+use crate::publish::Publisher;
+use crate::receipts::Receipts;
+use crate::server::{Pages, Server};
+
+/// How often the broker is asked for a sign of life.
+const PING: Duration = Duration::from_secs(2);
+
+/// What a gateway is made of.
+pub struct Parts {
+    /// What it calls itself in its log.
+    pub name: &'static str,
+    /// Where clients connect.
+    pub listener: TcpListener,
+    /// The flags, checked.
+    pub settings: Settings,
+    /// Carries messages.
+    pub broker: Arc<dyn Broker>,
+    /// Has what was said before.
+    pub store: Arc<dyn Store>,
+    /// Pages to serve beside the protocol.
+    pub pages: Pages,
+    /// Where everything is counted.
+    pub metrics: Metrics,
+    /// Told when the broker can be used, and when the gateway drains.
+    pub readiness: Readiness,
+    /// How long clients may take to leave after `stop`.
+    pub drain_timeout: Duration,
+}
+
+/// What the connections of one gateway share.
+pub(crate) struct Gateway {
+    pub(crate) settings: Arc<Settings>,
+    pub(crate) guarantees: Guarantees,
+    pub(crate) publisher: Publisher,
+    pub(crate) hub: Arc<Hub>,
+    pub(crate) past: Arc<Past>,
+    pub(crate) metrics: Metrics,
+    /// Cancelled when clients are to be sent away.
+    pub(crate) drain: CancellationToken,
+}
+
+/// Serves clients until `stop` is cancelled. Then it is no longer ready, accepts no connections,
+/// finishes what clients have sent, and closes them with 1012, all within `drain_timeout`.
+///
+/// # Errors
+/// [`BrokerError`] when the live link to the broker cannot be opened.
+pub async fn run(parts: Parts, stop: CancellationToken) -> Result<(), BrokerError> {
+    let Parts {
+        name,
+        listener,
+        settings,
+        broker,
+        store,
+        pages,
+        metrics,
+        readiness,
+        drain_timeout,
+    } = parts;
+    let serving = readiness.latch("serving");
+    let id = GatewayId::random();
+    let fanout = broker.open_fanout(id).await?;
+    let guarantees = broker.guarantees();
+    let past = Arc::new(Past::new(Arc::clone(&broker), Arc::clone(&store)));
+    let hub = Arc::new(Hub::new(
+        fanout.subscriber,
+        Arc::clone(&past),
+        guarantees.journaled,
+        Arc::clone(&metrics.gateway),
+    ));
+    let receipts = Arc::new(Receipts::new(
+        settings.receipt_timeout,
+        Arc::clone(&metrics.gateway),
+    ));
+    let publisher = Publisher {
+        broker: Arc::clone(&broker),
+        gateway: id,
+        receipts: Arc::clone(&receipts),
+        hub: Arc::clone(&hub),
+        metrics: Arc::clone(&metrics.gateway),
+    };
+    let gateway = Arc::new(Gateway {
+        settings: Arc::new(settings),
+        guarantees,
+        publisher,
+        hub: Arc::clone(&hub),
+        past,
+        metrics,
+        drain: stop.clone(),
+    });
+
+    // These serve the connections to their end, so they outlast `stop`.
+    let background = CancellationToken::new();
+    let _end = background.clone().drop_guard();
+    tokio::spawn(relay::run(
+        fanout.events,
+        hub,
+        Arc::clone(&receipts),
+        background.clone(),
+    ));
+    tokio::spawn({
+        let stop = background.clone();
+        async move { receipts.repair(store, stop).await }
+    });
+    tokio::spawn(watch(broker, readiness.latch("broker"), background.clone()));
+
+    let connect = {
+        let gateway = Arc::clone(&gateway);
+        move |socket, _peer| Connection::new(Arc::clone(&gateway), socket).run()
+    };
+    let tasks = TaskTracker::new();
+    let server = Server::new(
+        Arc::clone(&gateway.settings),
+        gateway.metrics.clone(),
+        Arc::clone(&gateway.past),
+        pages,
+        connect,
+        tasks.clone(),
+        stop.clone(),
+    );
+    serving.set(true);
+    if let Ok(address) = listener.local_addr() {
+        tracing::info!("{name} is ready at http://{address}/");
+    }
+    server.run(listener).await;
+    serving.set(false);
+    tasks.close();
+    if timeout(drain_timeout, tasks.wait()).await.is_err() {
+        tracing::warn!(
+            left = tasks.len(),
+            "clients are cut off at the drain timeout"
+        );
+    }
+    Ok(())
+}
+
+/// Keeps the latch open while the broker answers.
+async fn watch(broker: Arc<dyn Broker>, latch: Latch, stop: CancellationToken) {
+    let mut ticks = interval(PING);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut was_up = false;
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = ticks.tick() => {}
+        }
+        let answer = broker.ping().await;
+        let is_up = answer.is_ok();
+        latch.set(is_up);
+        match answer {
+            Ok(()) if !was_up => tracing::info!("the broker answers"),
+            Err(error) if was_up => tracing::error!(%error, "the broker does not answer"),
+            _ => {}
+        }
+        was_up = is_up;
+    }
+}

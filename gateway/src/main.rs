@@ -1,1 +1,71 @@
-fn main() {}
+//! `gateway`: the tier that holds the clients. Any number of them share one Redis and one MongoDB.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use gateway::Parts;
+use gateway::config::{GatewayArgs, Settings};
+use gateway::server::Pages;
+use shared::admin::{Admin, Readiness};
+use shared::config::CommonArgs;
+use shared::exit::{self, Failure};
+use shared::metrics::Metrics;
+use shared::{broker, listen, shutdown, store, telemetry};
+
+/// Serves chat clients: STOMP over WebSocket, and history over HTTP.
+///
+/// Run as many as you need behind a load balancer; they share one Redis and one MongoDB, and hold
+/// nothing of their own. Start at least one `persister` beside them, which writes what they accept.
+#[derive(Parser)]
+#[command(name = "gateway", version, max_term_width = 100, after_help = EXAMPLE)]
+struct Args {
+    #[command(flatten)]
+    gateway: GatewayArgs,
+    #[command(flatten)]
+    common: CommonArgs,
+}
+
+const EXAMPLE: &str = "Example:
+  gateway --broker redis://127.0.0.1:6379 --store mongodb://127.0.0.1:27017/roomcast
+
+Exit codes: 64 a flag or a backend's set-up is wrong, 69 a backend could not be reached.";
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let args: Args = exit::parse_or_exit();
+    telemetry::init(args.common.log_format);
+    exit::run(serve(args)).await
+}
+
+async fn serve(args: Args) -> Result<(), Failure> {
+    let settings =
+        Settings::from_args(&args.gateway).map_err(|e| Failure::Config(e.to_string()))?;
+    let broker_settings = args.common.broker_settings(None)?;
+    let store_settings = args.common.store_settings(None)?;
+    let stop = shutdown::signal();
+    let metrics = Metrics::new();
+    let readiness = Readiness::new();
+    let listener = listen::bind("--listen", settings.listen).await?;
+    let admin = Admin::start(
+        args.common.admin_address(9100),
+        metrics.clone(),
+        readiness.clone(),
+    )
+    .await?;
+    let store = store::open(&store_settings).await?;
+    let broker = broker::open(&broker_settings, &metrics, None).await?;
+    let parts = Parts {
+        name: "gateway",
+        listener,
+        settings,
+        broker,
+        store,
+        pages: Pages::default(),
+        metrics,
+        readiness,
+        drain_timeout: args.common.drain_timeout,
+    };
+    gateway::run(parts, stop).await?;
+    admin.stop().await;
+    Ok(())
+}

@@ -7,7 +7,11 @@ pub mod binary;
 pub mod mongo;
 pub mod process;
 pub mod redis;
+pub mod stomp;
+pub mod until;
 
 pub use mongo::Mongo;
 pub use process::Process;
 pub use redis::Redis;
+pub use stomp::{StompClient, StompFailure, StompOptions};
+pub use until::until;

@@ -52,10 +52,10 @@ impl Process {
     ///
     /// # Panics
     /// When it does not start.
-    pub fn run<A: AsRef<OsStr>>(
+    pub fn run<A: AsRef<OsStr>, K: AsRef<OsStr>, V: AsRef<OsStr>>(
         program: impl AsRef<Path>,
         args: impl IntoIterator<Item = A>,
-        envs: impl IntoIterator<Item = (A, A)>,
+        envs: impl IntoIterator<Item = (K, V)>,
     ) -> Self {
         let program = program.as_ref();
         let mut command = Command::new(program);
@@ -175,7 +175,9 @@ impl Process {
             .kill_on_drop(true);
         let mut child = match command.spawn() {
             Ok(child) => child,
-            Err(error) => panic!("{name} does not start: {error}"),
+            Err(error) => {
+                panic!("{name} does not start: {error}; scripts/test installs what is missing")
+            }
         };
         let pid = child.id().expect("it has not been waited for");
         let (sender, lines) = watch::channel(Vec::new());

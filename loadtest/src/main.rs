@@ -1,1 +1,37 @@
-fn main() {}
+//! Load for Roomcast: measures it, and proves that nothing was lost on the way.
+
+mod body;
+mod client;
+mod config;
+mod cpu;
+mod history;
+mod ledger;
+mod report;
+mod run;
+mod scenario;
+
+use std::process::ExitCode;
+
+use shared::exit::{self, Failure};
+
+use crate::config::{Cli, Load};
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let Cli {
+        load: Load::Rooms(args),
+    } = exit::parse_or_exit();
+    exit::run(async {
+        let report = scenario::rooms(&args).await?;
+        println!("{report}");
+        if let Some(path) = &args.json {
+            report.save(path)?;
+        }
+        if report.ok {
+            Ok(())
+        } else {
+            Err(Failure::Other(report.wrong()))
+        }
+    })
+    .await
+}

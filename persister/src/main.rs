@@ -3,11 +3,10 @@
 use std::process::ExitCode;
 
 use persister::config::Args;
-use shared::admin::{self, Readiness};
+use shared::admin::{Admin, Readiness};
 use shared::exit::{self, Failure};
 use shared::metrics::Metrics;
 use shared::{broker, shutdown, store, telemetry};
-use tokio_util::sync::CancellationToken;
 
 /// The port of the admin pages where the flag is not given.
 const ADMIN_PORT: u16 = 9101;
@@ -28,14 +27,12 @@ async fn serve(args: Args) -> Result<(), Failure> {
     let metrics = Metrics::new();
     let readiness = Readiness::new();
     let ready = readiness.latch("persister");
-    let pages = admin::bind(args.common.admin_address(ADMIN_PORT)).await?;
-    let served = CancellationToken::new();
-    let pages = tokio::spawn(admin::serve(
-        pages,
+    let admin = Admin::start(
+        args.common.admin_address(ADMIN_PORT),
         metrics.clone(),
         readiness,
-        served.clone(),
-    ));
+    )
+    .await?;
 
     let opened = async {
         let store = store::open(&store_settings).await?;
@@ -52,8 +49,6 @@ async fn serve(args: Args) -> Result<(), Failure> {
         let settings = args.persister.settings(&args.common);
         persister::run(broker, store, settings, metrics, ready, stop).await?;
     }
-    served.cancel();
-    pages
-        .await
-        .map_err(|error| Failure::Other(error.to_string()))
+    admin.stop().await;
+    Ok(())
 }

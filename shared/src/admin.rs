@@ -14,10 +14,11 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::exit::Failure;
+use crate::listen::bind;
 use crate::metrics::Metrics;
 
 /// The most connections at a time; more wait to be accepted.
@@ -90,16 +91,35 @@ impl Drop for Latch {
     }
 }
 
-/// Takes the address for [`serve`].
-///
-/// # Errors
-/// [`Failure::Unavailable`] when it cannot be had, naming the address.
-pub async fn bind(address: SocketAddr) -> Result<TcpListener, Failure> {
-    TcpListener::bind(address).await.map_err(|reason| {
-        Failure::Unavailable(format!(
-            "cannot listen on --admin-listen {address}: {reason}"
-        ))
-    })
+/// The admin server of a process, running.
+pub struct Admin {
+    stop: CancellationToken,
+    server: JoinHandle<()>,
+}
+
+impl Admin {
+    /// Listens on `--admin-listen` and serves, as [`serve`] does, until [`Admin::stop`].
+    ///
+    /// # Errors
+    /// [`Failure::Unavailable`] when the address cannot be had.
+    pub async fn start(
+        address: SocketAddr,
+        metrics: Metrics,
+        readiness: Readiness,
+    ) -> Result<Self, Failure> {
+        let listener = bind("--admin-listen", address).await?;
+        let stop = CancellationToken::new();
+        let server = tokio::spawn(serve(listener, metrics, readiness, stop.clone()));
+        Ok(Self { stop, server })
+    }
+
+    /// Finishes what it has begun to answer.
+    pub async fn stop(self) {
+        self.stop.cancel();
+        if let Err(error) = self.server.await {
+            tracing::error!(%error, "the admin server failed");
+        }
+    }
 }
 
 /// Answers until `stop` is cancelled, and finishes what it has begun to answer: within 5 s,
@@ -114,7 +134,7 @@ pub async fn serve(
     stop: CancellationToken,
 ) {
     if let Ok(address) = listener.local_addr() {
-        tracing::info!(%address, "admin listening");
+        tracing::info!("admin server listens at http://{address}/");
     }
     let mut connections = JoinSet::new();
     loop {

@@ -88,9 +88,12 @@ fn line(error: &clap::Error) -> String {
         error.get(ContextKind::InvalidArg),
         error.source(),
     ) {
-        return format!("{flag}: {reason}");
+        return format!("{flag}: {reason}; try --help");
     }
     let text = error.to_string();
+    if text.contains("://") {
+        return "a URL was not expected there: it follows --broker or --store; try --help".into();
+    }
     let text = text.strip_prefix("error: ").unwrap_or(&text);
     let text = text.split("\n\nUsage:").next().unwrap_or(text);
     let text = text
@@ -146,12 +149,14 @@ mod tests {
         assert_eq!(
             wrong(&["--store", "mongodb://s3cret"]),
             "--store <URL>: mongodb://HOST/DB: the database name is missing after the host, such \
-             as mongodb://HOST/roomcast"
+             as mongodb://HOST/roomcast; try --help"
         );
         assert_eq!(
             wrong(&["--shards", "0"]),
-            "--shards <COUNT>: 0 is not in 1..=1024"
+            "--shards <COUNT>: 0 is not in 1..=1024; try --help"
         );
+        assert!(!wrong(&["redis://:s3cret@host"]).contains("s3cret"));
+        assert!(!wrong(&["--store", "s3cret://host"]).contains("s3cret"));
         assert!(wrong(&["--recent-ttl", "10"]).contains("500ms, 30s, 10m"));
         assert!(wrong(&["--delivery", "maybe"]).contains("at-least-once"));
         assert!(wrong(&["--brokr", "x"]).contains("--broker"));

@@ -13,6 +13,7 @@ pub mod admin;
 pub mod backoff;
 pub mod config;
 pub mod exit;
+pub mod listen;
 pub mod metrics;
 pub mod shutdown;
 pub mod telemetry;

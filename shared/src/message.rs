@@ -221,6 +221,15 @@ impl MessageId {
         SystemTime::UNIX_EPOCH + Duration::from_millis(self.stamp().ms)
     }
 
+    /// When it was accepted, as clients read it: RFC 3339 in UTC with milliseconds. Times after the
+    /// year 9999, which it cannot express, show as its end.
+    pub fn created_at_rfc3339(self) -> String {
+        const END_OF_9999: u64 = 253_402_300_799_999;
+        let ms = self.stamp().ms.min(END_OF_9999);
+        let time = SystemTime::UNIX_EPOCH + Duration::from_millis(ms);
+        humantime::format_rfc3339_millis(time).to_string()
+    }
+
     /// The id as a UUID, for stores.
     pub fn uuid(self) -> Uuid {
         self.0

@@ -28,6 +28,7 @@ pub struct Metrics {
 }
 
 /// What a gateway counts.
+#[derive(Debug)]
 pub struct GatewayMetrics {
     /// Connections open now.
     pub connections: IntGauge,
@@ -60,6 +61,7 @@ pub struct GatewayMetrics {
 }
 
 /// What every user of a broker counts.
+#[derive(Debug)]
 pub struct BrokerMetrics {
     /// Connections to the broker that had to be made again, by `link` (`fanout`, `publish`, `feed`).
     pub reconnects: IntCounterVec,
@@ -68,6 +70,7 @@ pub struct BrokerMetrics {
 }
 
 /// What a persister counts.
+#[derive(Debug)]
 pub struct PersisterMetrics {
     /// Messages per batch.
     pub batch_size: Histogram,

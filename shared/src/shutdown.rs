@@ -20,10 +20,10 @@ pub fn signal() -> CancellationToken {
             }
         };
         next().await;
-        tracing::info!("told to stop; a second signal ends it at once");
+        tracing::info!("stopping; a second signal ends the process at once");
         stop.cancel();
         let kind = next().await;
-        tracing::warn!("told to stop again: ending without finishing");
+        tracing::warn!("told to stop a second time: ending without finishing");
         process::exit(128 + kind.as_raw_value());
     });
     token

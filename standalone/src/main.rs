@@ -1,1 +1,103 @@
-fn main() {}
+//! `roomcast`: a whole system in one process, on the in-process broker and SQLite unless told
+//! otherwise, with a chat page.
+
+mod page;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::Parser;
+use gateway::Parts;
+use gateway::config::{GatewayArgs, Settings};
+use persister::config::PersisterArgs;
+use shared::admin::{Admin, Readiness};
+use shared::config::{BrokerUrl, CommonArgs, StoreUrl};
+use shared::exit::{self, Failure};
+use shared::metrics::Metrics;
+use shared::{broker, listen, shutdown, store, telemetry};
+use tokio_util::sync::CancellationToken;
+
+/// Chat in one process: serves clients (STOMP over WebSocket, history over HTTP), stores what they
+/// say, and has a chat page at `/`.
+///
+/// Needs nothing else: messages are carried inside the process and kept in a file of `--data-dir`.
+/// To scale, run `gateway` and `persister` on a Redis and a MongoDB instead; clients see no
+/// difference.
+#[derive(Parser)]
+#[command(name = "roomcast", version, max_term_width = 100, after_help = EXAMPLE)]
+struct Args {
+    /// Folder for the messages; it is made where it is missing.
+    #[arg(long, env = "ROOMCAST_DATA_DIR", value_name = "FOLDER")]
+    #[arg(default_value = "./roomcast-data", help_heading = "Store")]
+    data_dir: PathBuf,
+    #[command(flatten)]
+    gateway: GatewayArgs,
+    #[command(flatten)]
+    persister: PersisterArgs,
+    #[command(flatten)]
+    common: CommonArgs,
+}
+
+const EXAMPLE: &str = "Example:
+  roomcast --listen 0.0.0.0:8080 --data-dir /var/lib/roomcast
+
+Exit codes: 64 a flag or a backend's set-up is wrong, 69 a backend could not be reached.";
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let args: Args = exit::parse_or_exit();
+    telemetry::init(args.common.log_format);
+    exit::run(serve(args)).await
+}
+
+async fn serve(args: Args) -> Result<(), Failure> {
+    let settings =
+        Settings::from_args(&args.gateway).map_err(|e| Failure::Config(e.to_string()))?;
+    let broker_settings = args.common.broker_settings(Some(BrokerUrl::Memory))?;
+    let file = args.data_dir.join("messages.db");
+    let mut store_settings = args.common.store_settings(Some(StoreUrl::Sqlite(file)))?;
+    store_settings.retention = args.persister.retention;
+    let stop = shutdown::signal();
+    let metrics = Metrics::new();
+    let readiness = Readiness::new();
+    let listener = listen::bind("--listen", settings.listen).await?;
+    let admin = Admin::start(
+        args.common.admin_address(9100),
+        metrics.clone(),
+        readiness.clone(),
+    )
+    .await?;
+    let store = store::open(&store_settings).await?;
+    // Ids go on growing after a restart, even when the clock has been set back.
+    let floor = store.newest().await?;
+    let broker = broker::open(&broker_settings, &metrics, floor).await?;
+
+    // The persister outlasts the gateway: receipts of clients that leave wait for the store.
+    let persister_stop = CancellationToken::new();
+    let persister = tokio::spawn(persister::run(
+        Arc::clone(&broker),
+        Arc::clone(&store),
+        args.persister.settings(&args.common),
+        metrics.clone(),
+        readiness.latch("persister"),
+        persister_stop.clone(),
+    ));
+    let parts = Parts {
+        name: "roomcast",
+        listener,
+        settings,
+        broker,
+        store,
+        pages: page::pages(),
+        metrics,
+        readiness,
+        drain_timeout: args.common.drain_timeout,
+    };
+    let served = gateway::run(parts, stop).await;
+    persister_stop.cancel();
+    let stored = persister.await.map_err(|e| Failure::Other(e.to_string()))?;
+    admin.stop().await;
+    served?;
+    stored.map_err(|e| Failure::Other(e.to_string()))
+}

@@ -3,3 +3,16 @@
     missing_docs,
     reason = "a test fails by panicking"
 )]
+
+mod attach;
+mod history;
+mod http;
+mod receipts;
+mod running;
+mod serving;
+mod session;
+mod session_properties;
+mod slow;
+mod upgrade;
+mod virtual_client;
+mod websocket;

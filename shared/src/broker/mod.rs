@@ -211,7 +211,7 @@ pub enum Event {
 /// An entry that is handed out and not settled is handed out again, to this consumer or another:
 /// at least once, never lost. Consumers share the work; the entries of one that died pass to the
 /// others.
-pub trait Feed: Send {
+pub trait Feed: Send + Sync {
     /// The next entries, oldest first within a shard: returns as soon as `max` are there, or
     /// `linger` after the first one; nothing for about a second is an empty answer. Entries that
     /// a dead peer left come first.

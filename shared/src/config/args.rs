@@ -16,57 +16,63 @@ const SERVICE: &str = "Service";
 /// The flags that every process takes; a binary flattens them into its own.
 #[derive(Clone, Debug, clap::Args)]
 pub struct CommonArgs {
-    /// The broker that carries messages: `redis://HOST:PORT`, `rediss://HOST:PORT` (TLS), or
-    /// `memory:` inside one process. `roomcast` defaults to `memory:`; `gateway` and `persister`
-    /// need a Redis that they share
+    /// The broker that carries messages: redis://HOST:PORT, rediss://HOST:PORT (TLS) or memory:
+    ///
+    /// `memory:` is inside one process and what `roomcast` defaults to. `gateway` and `persister`
+    /// need a Redis that they share. With a password: redis://:PASSWORD@HOST:PORT.
     #[arg(long, env = "ROOMCAST_BROKER", value_name = "URL", hide_env_values = true,
         help_heading = BROKER)]
     pub broker: Option<BrokerUrl>,
 
-    /// What accepting a message promises: `at-least-once` keeps it in the broker's journal until it
-    /// is stored; `at-most-once` only publishes it, so that what a restart misses is lost. The same
-    /// in every process of one system
+    /// What accepting a message promises; the same in every process of one system
     #[arg(long, env = "ROOMCAST_DELIVERY", value_name = "PROMISE", value_enum,
         default_value_t = Delivery::AtLeastOnce, help_heading = BROKER)]
     pub delivery: Delivery,
 
-    /// How many journals rooms are spread over, 1 to 1024. The same in every process of one system;
-    /// it cannot change while messages wait
+    /// How many journals rooms are spread over, 1 to 1024
+    ///
+    /// The same in every process of one system: a process that differs does not start.
     #[arg(long, env = "ROOMCAST_SHARDS", value_name = "COUNT", default_value_t = 16,
         value_parser = clap::value_parser!(u16).range(1..=1024), help_heading = BROKER)]
     pub shards: u16,
 
-    /// How many messages may wait for the store, over all shards. Beyond it sending is refused with
-    /// an ERROR until the store catches up. A message of 200 octets takes about 0.5 KiB of Redis
+    /// How many messages may wait for the store, over all shards
+    ///
+    /// Beyond it sending is refused with an ERROR until the store catches up, so that a store that
+    /// is away does not fill the broker's memory.
     #[arg(long, env = "ROOMCAST_JOURNAL_MAX", value_name = "MESSAGES", default_value_t = 1_000_000,
         value_parser = clap::value_parser!(u32).range(1..), help_heading = BROKER)]
     pub journal_max: u32,
 
-    /// How many of a room's newest messages the broker holds, for clients that come back and for
-    /// gateways that missed some
+    /// How many of a room's newest messages the broker holds
+    ///
+    /// Clients that come back and gateways that missed some are served from them; what is older
+    /// comes from the store.
     #[arg(long, env = "ROOMCAST_RECENT_MAX", value_name = "MESSAGES", default_value_t = 500,
         value_parser = clap::value_parser!(u32).range(1..=100_000), help_heading = BROKER)]
     pub recent_max: u32,
 
-    /// How long a room's newest messages stay in the broker after the last of them
+    /// How long the broker holds them after a room's last message
     #[arg(long, env = "ROOMCAST_RECENT_TTL", value_name = "TIME", default_value = "10m",
         value_parser = positive_duration, help_heading = BROKER)]
     pub recent_ttl: Duration,
 
-    /// How long the broker may take to accept a message, retries included. After it the sender is
-    /// told that the broker is not available
+    /// How long the broker may take to accept a message, retries included
+    ///
+    /// After it the sender is told that the broker is not available.
     #[arg(long, env = "ROOMCAST_PUBLISH_TIMEOUT", value_name = "TIME", default_value = "10s",
         value_parser = positive_duration, help_heading = BROKER)]
     pub publish_timeout: Duration,
 
-    /// How long a persister may be silent before another takes over the messages that it had taken
-    /// to store
+    /// How long a persister may be silent before another takes over what it had begun to store
     #[arg(long, env = "ROOMCAST_TAKEOVER_AFTER", value_name = "TIME", default_value = "15s",
         value_parser = positive_duration, help_heading = BROKER)]
     pub takeover_after: Duration,
 
-    /// The store that keeps messages: `mongodb://HOST/DB`, `mongodb+srv://HOST/DB`, or `sqlite:PATH`.
-    /// `roomcast` defaults to a file in its `--data-dir`; `gateway` and `persister` need it given
+    /// The store that keeps messages: mongodb://HOST/DB, mongodb+srv://HOST/DB or sqlite:PATH
+    ///
+    /// `roomcast` defaults to a file in its `--data-dir`; `gateway` and `persister` need it given.
+    /// With a password: mongodb://USER:PASSWORD@HOST/DB?authSource=admin.
     #[arg(long, env = "ROOMCAST_STORE", value_name = "URL", hide_env_values = true,
         help_heading = STORE)]
     pub store: Option<StoreUrl>,
@@ -76,25 +82,31 @@ pub struct CommonArgs {
         value_parser = positive_duration, help_heading = STORE)]
     pub store_timeout: Duration,
 
-    /// Where to serve `/metrics`, `/livez` and `/readyz`, for operators only: IP:PORT, port 0 for a
-    /// free one. Defaults to 127.0.0.1 with port 9100, for `persister` 9101
+    /// Where operators find /metrics, /livez and /readyz
+    ///
+    /// Port 0 takes a free port, which is logged. Default: 127.0.0.1:9100, of `persister`
+    /// 127.0.0.1:9101.
     #[arg(long, env = "ROOMCAST_ADMIN_LISTEN", value_name = "IP:PORT", value_parser = address,
         help_heading = SERVICE)]
     pub admin_listen: Option<SocketAddr>,
 
-    /// How to write logs, to stderr: `text` for people, `json` with one object a line for
-    /// collectors. RUST_LOG chooses levels, such as `info` (the default) or `warn,gateway=debug`
+    /// How to write logs, which go to stderr
+    ///
+    /// The environment variable RUST_LOG chooses levels, such as `info` (the default) or
+    /// `warn,gateway=debug`.
     #[arg(long, env = "ROOMCAST_LOG_FORMAT", value_name = "FORMAT", value_enum,
         default_value_t = LogFormat::Text, help_heading = SERVICE)]
     pub log_format: LogFormat,
 
-    /// How long to try for the broker and the store at start, before giving up with exit code 69
+    /// How long to try for the broker and the store at start, before ending with exit code 69
     #[arg(long, env = "ROOMCAST_CONNECT_TIMEOUT", value_name = "TIME", default_value = "10s",
         value_parser = positive_duration, help_heading = SERVICE)]
     pub connect_timeout: Duration,
 
-    /// How long finishing may take after SIGTERM or SIGINT: accepted messages are finished and
-    /// clients are sent to another gateway. A second signal ends the process at once
+    /// How long finishing may take after SIGTERM or SIGINT
+    ///
+    /// What was accepted is finished, and clients are told to connect elsewhere. A second signal
+    /// ends the process at once.
     #[arg(long, env = "ROOMCAST_DRAIN_TIMEOUT", value_name = "TIME", default_value = "30s",
         value_parser = duration, help_heading = SERVICE)]
     pub drain_timeout: Duration,

@@ -18,10 +18,10 @@ pub struct ConfigError(pub String);
 /// `--delivery`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum Delivery {
-    /// Accepting is one atomic step that journals the message until it is stored.
+    /// An accepted message is in the broker's journal until it is stored.
     #[default]
     AtLeastOnce,
-    /// Messages are only published: what a persister or a subscriber does not hear is lost.
+    /// Messages are only published: what a persister or a gateway does not hear is lost.
     AtMostOnce,
 }
 

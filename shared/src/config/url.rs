@@ -67,10 +67,17 @@ impl FromStr for BrokerUrl {
             Some(("memory", "")) => Ok(Self::Memory),
             Some(("redis" | "rediss", _)) => match text.into_connection_info() {
                 Ok(_) => Ok(Self::Redis(text.into())),
-                Err(_) if text.contains('@') => invalid(format!(
-                    "redis://USER:PASSWORD@HOST:PORT/DB cannot be read; {ENCODE}"
-                )),
-                Err(reason) => invalid(format!("redis://HOST:PORT is needed: {reason}")),
+                Err(reason) => {
+                    // The library adds the name of its kind of error behind a dash.
+                    let reason = reason.to_string();
+                    let reason = reason.split(" - ").next().unwrap_or(&reason);
+                    let hint = if text.contains('@') {
+                        format!("; {ENCODE}")
+                    } else {
+                        String::new()
+                    };
+                    invalid(format!("redis://HOST:PORT/DB is needed: {reason}{hint}"))
+                }
             },
             Some(("redis+cluster" | "rediss+cluster", _)) => invalid(
                 "Redis Cluster is not supported in this version; give one primary as \
@@ -192,7 +199,7 @@ mod tests {
             ("", "redis://127.0.0.1:6379"),
             ("memory", "memory:, redis://"),
             ("localhost:6379", "memory:, redis://"),
-            ("redis://", "redis://HOST:PORT"),
+            ("redis://", "redis://HOST:PORT/DB is needed"),
             ("redis://host/notanumber", "Invalid database number"),
             ("redis://u:p/q@host:1", "%2F"),
             (

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use shared::admin::{self, Readiness};
+use shared::listen;
 use shared::metrics::Metrics;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -22,7 +23,9 @@ struct Admin {
 }
 
 async fn start() -> Admin {
-    let listener = admin::bind(([127, 0, 0, 1], 0).into()).await.unwrap();
+    let listener = listen::bind("--admin-listen", ([127, 0, 0, 1], 0).into())
+        .await
+        .unwrap();
     let address = listener.local_addr().unwrap();
     let (metrics, readiness, stop) = (Metrics::new(), Readiness::new(), CancellationToken::new());
     let server = tokio::spawn(admin::serve(
@@ -114,7 +117,9 @@ async fn what_is_not_there_is_said_plainly() {
 #[tokio::test]
 async fn an_address_in_use_is_named() {
     let admin = start().await;
-    let failure = admin::bind(admin.address).await.unwrap_err();
+    let failure = listen::bind("--admin-listen", admin.address)
+        .await
+        .unwrap_err();
     assert_eq!(failure.code(), 69);
     assert!(
         failure.to_string().contains(&admin.address.to_string()),

@@ -3,3 +3,5 @@
     missing_docs,
     reason = "a test fails by panicking"
 )]
+
+mod clients;

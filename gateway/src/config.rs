@@ -1,0 +1,326 @@
+//! The gateway's flags, and the settings that they become.
+
+use std::net::SocketAddr;
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use bytesize::ByteSize;
+use clap::{Args, ValueEnum};
+use shared::config::{ConfigError, address, duration, positive_duration};
+
+pub use crate::destination::{DestinationError, Destinations, Template};
+pub use crate::origin::{AllowedOrigin, Origins};
+
+const CONNECTIONS: &str = "Connections";
+const LIMITS: &str = "Limits";
+const DESTINATIONS: &str = "Destinations and receipts";
+const TIMES: &str = "Times";
+
+/// What a gateway is told on its command line. Standalone takes the same flags.
+#[derive(Args, Clone, Debug)]
+pub struct GatewayArgs {
+    /// Where clients connect, IP:PORT: WebSocket on /ws, history on /api/rooms/{room}/messages.
+    /// 0.0.0.0:8080 is reached from other machines; port 0 is a free one, which is logged
+    #[arg(long, env = "ROOMCAST_LISTEN", value_name = "IP:PORT", value_parser = address,
+        default_value = "127.0.0.1:8080", help_heading = CONNECTIONS)]
+    pub listen: SocketAddr,
+
+    /// Origin whose web pages may connect, such as `https://chat.example.com`; * is any. May be
+    /// repeated. Pages from the same host as this server always may, and so may programs that are
+    /// no browsers; others get 403
+    #[arg(long = "allowed-origin", env = "ROOMCAST_ALLOWED_ORIGIN", value_name = "ORIGIN",
+        value_delimiter = ',', help_heading = CONNECTIONS)]
+    pub allowed_origins: Vec<AllowedOrigin>,
+
+    /// How clients prove who they are
+    #[arg(long, env = "ROOMCAST_AUTH", value_name = "HOW", value_enum,
+        default_value_t = Auth::None, help_heading = CONNECTIONS)]
+    pub auth: Auth,
+
+    /// How many connections may be open; further ones are answered 503. Each needs a file
+    /// descriptor: see `ulimit -n`
+    #[arg(long, env = "ROOMCAST_MAX_CONNECTIONS", value_name = "COUNT", default_value_t = 20_000,
+        value_parser = clap::value_parser!(u32).range(1..=10_000_000), help_heading = LIMITS)]
+    pub max_connections: u32,
+
+    /// The largest STOMP frame that a client may send, headers included, 1KiB to 16MiB
+    #[arg(long, env = "ROOMCAST_MAX_FRAME_BYTES", value_name = "SIZE", default_value = "64KiB",
+        help_heading = LIMITS)]
+    pub max_frame_bytes: ByteSize,
+
+    /// How much may wait for a client that reads slowly before it is disconnected; at least twice
+    /// --max-frame-bytes. A client that comes back with `after` gets what it missed
+    #[arg(long, env = "ROOMCAST_MAX_OUTBOX_BYTES", value_name = "SIZE", default_value = "512KiB",
+        help_heading = LIMITS)]
+    pub max_outbox_bytes: ByteSize,
+
+    /// How many subscriptions a connection may have at a time
+    #[arg(long, env = "ROOMCAST_MAX_SUBSCRIPTIONS", value_name = "COUNT", default_value_t = 256,
+        value_parser = clap::value_parser!(u32).range(1..=1_000_000), help_heading = LIMITS)]
+    pub max_subscriptions: u32,
+
+    /// How many past messages a SUBSCRIBE may ask for with `history`
+    #[arg(long, env = "ROOMCAST_MAX_HISTORY", value_name = "MESSAGES", default_value_t = 200,
+        value_parser = clap::value_parser!(u32).range(0..=10_000), help_heading = LIMITS)]
+    pub max_history: u32,
+
+    /// How many messages a second a connection may send; 0 is no limit
+    #[arg(long, env = "ROOMCAST_SEND_RATE", value_name = "MESSAGES", default_value_t = 0,
+        help_heading = LIMITS)]
+    pub send_rate: u32,
+
+    /// How many messages a connection may send at once within --send-rate; what that allows in 2
+    /// seconds where it is not given
+    #[arg(long, env = "ROOMCAST_SEND_BURST", value_name = "MESSAGES", help_heading = LIMITS)]
+    pub send_burst: Option<NonZeroU32>,
+
+    /// Destination that clients SUBSCRIBE to, and may SEND to; {room} stands for the room's name.
+    /// May be repeated. Set it to keep the paths of a front end that exists
+    #[arg(long, env = "ROOMCAST_DESTINATION_SUBSCRIBE", value_name = "TEMPLATE",
+        default_value = "/topic/rooms/{room}", value_delimiter = ',',
+        help_heading = DESTINATIONS)]
+    pub destination_subscribe: Vec<Template>,
+
+    /// Destination that clients SEND to; {room} stands for the room's name. May be repeated
+    #[arg(long, env = "ROOMCAST_DESTINATION_SEND", value_name = "TEMPLATE",
+        default_value = "/app/rooms/{room}", value_delimiter = ',',
+        help_heading = DESTINATIONS)]
+    pub destination_send: Vec<Template>,
+
+    /// What the RECEIPT of a SEND waits for, unless its header `receipt-after` says
+    #[arg(long, env = "ROOMCAST_RECEIPT_AFTER", value_name = "WHAT", value_enum,
+        default_value_t = ReceiptAfter::Accepted, help_heading = DESTINATIONS)]
+    pub receipt_after: ReceiptAfter,
+
+    /// How long a RECEIPT may wait for the store; after it, it is withheld
+    #[arg(long, env = "ROOMCAST_RECEIPT_TIMEOUT", value_name = "TIME", default_value = "30s",
+        value_parser = positive_duration, help_heading = DESTINATIONS)]
+    pub receipt_timeout: Duration,
+
+    /// The heart-beat that is offered to clients, in both directions; 0s is none
+    #[arg(long, env = "ROOMCAST_HEARTBEAT", value_name = "TIME", default_value = "10s",
+        value_parser = duration, help_heading = TIMES)]
+    pub heartbeat: Duration,
+
+    /// How long a connection may take for its request, and then again for its CONNECT frame
+    #[arg(long, env = "ROOMCAST_CONNECT_DEADLINE", value_name = "TIME", default_value = "10s",
+        value_parser = positive_duration, help_heading = TIMES)]
+    pub connect_deadline: Duration,
+
+    /// How long a client may take to read any of what waits for it
+    #[arg(long, env = "ROOMCAST_WRITE_TIMEOUT", value_name = "TIME", default_value = "10s",
+        value_parser = positive_duration, help_heading = TIMES)]
+    pub write_timeout: Duration,
+}
+
+/// `--auth`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Auth {
+    /// They do not: a client is who its CONNECT says. For trusted networks and for trying out.
+    None,
+}
+
+/// `--receipt-after`, and the SEND header of that name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ReceiptAfter {
+    /// The broker has journaled the message.
+    Accepted,
+    /// The store has the message.
+    Stored,
+}
+
+/// What a gateway runs with: the flags, checked.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Where clients connect.
+    pub listen: SocketAddr,
+    /// The web pages that may connect.
+    pub origins: Origins,
+    /// How clients prove who they are.
+    pub auth: Auth,
+    /// Connections at one time.
+    pub max_connections: usize,
+    /// Octets of a STOMP frame from a client, headers included.
+    pub max_frame_bytes: usize,
+    /// Octets that may wait for a client.
+    pub max_outbox_bytes: usize,
+    /// Subscriptions of one connection.
+    pub max_subscriptions: usize,
+    /// Past messages for one SUBSCRIBE.
+    pub max_history: usize,
+    /// How fast one connection may send; `None` is no limit.
+    pub send_rate: Option<SendRate>,
+    /// The destinations that there are.
+    pub destinations: Destinations,
+    /// What a RECEIPT waits for by default.
+    pub receipt_after: ReceiptAfter,
+    /// How long a RECEIPT may wait for the store.
+    pub receipt_timeout: Duration,
+    /// The heart-beat offered; zero is none.
+    pub heartbeat: Duration,
+    /// How long a connection may take for its request, and then for CONNECT.
+    pub connect_deadline: Duration,
+    /// How long a client's socket may take nothing.
+    pub write_timeout: Duration,
+}
+
+/// How fast one connection may send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SendRate {
+    /// Messages a second.
+    pub per_second: NonZeroU32,
+    /// Messages at once.
+    pub burst: NonZeroU32,
+}
+
+impl Settings {
+    /// Checks what the flags say together.
+    ///
+    /// # Errors
+    /// [`ConfigError`] that names the flag to change.
+    pub fn from_args(args: &GatewayArgs) -> Result<Self, ConfigError> {
+        let max_frame_bytes = size("--max-frame-bytes", args.max_frame_bytes, 1 << 10, 16 << 20)?;
+        let max_outbox_bytes = size(
+            "--max-outbox-bytes",
+            args.max_outbox_bytes,
+            2 * max_frame_bytes,
+            1 << 30,
+        )?;
+        if !args.heartbeat.is_zero() && args.heartbeat < Duration::from_millis(100) {
+            return Err(ConfigError(
+                "--heartbeat must be 0s (none) or at least 100ms".into(),
+            ));
+        }
+        Ok(Self {
+            listen: args.listen,
+            origins: Origins(args.allowed_origins.clone()),
+            auth: args.auth,
+            max_connections: args.max_connections as usize,
+            max_frame_bytes,
+            max_outbox_bytes,
+            max_subscriptions: args.max_subscriptions as usize,
+            max_history: args.max_history as usize,
+            send_rate: NonZeroU32::new(args.send_rate).map(|per_second| SendRate {
+                per_second,
+                burst: args
+                    .send_burst
+                    .unwrap_or(per_second.saturating_add(per_second.get())),
+            }),
+            destinations: Destinations {
+                subscribe: args.destination_subscribe.clone(),
+                send: args.destination_send.clone(),
+            },
+            receipt_after: args.receipt_after,
+            receipt_timeout: time("--receipt-timeout", args.receipt_timeout)?,
+            heartbeat: time("--heartbeat", args.heartbeat)?,
+            connect_deadline: time("--connect-deadline", args.connect_deadline)?,
+            write_timeout: time("--write-timeout", args.write_timeout)?,
+        })
+    }
+}
+
+/// The longest time that a flag may give.
+const LONGEST: Duration = Duration::from_secs(3600);
+
+fn size(flag: &str, given: ByteSize, least: usize, most: usize) -> Result<usize, ConfigError> {
+    usize::try_from(given.as_u64())
+        .ok()
+        .filter(|size| (least..=most).contains(size))
+        .ok_or_else(|| {
+            let (least, most) = (ByteSize(least as u64), ByteSize(most as u64));
+            ConfigError(format!(
+                "{flag} must be between {least} and {most}, but is {given}"
+            ))
+        })
+}
+
+fn time(flag: &str, given: Duration) -> Result<Duration, ConfigError> {
+    if given > LONGEST {
+        let given = humantime::format_duration(given);
+        return Err(ConfigError(format!(
+            "{flag} must be at most 1h, but is {given}"
+        )));
+    }
+    Ok(given)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{CommandFactory, Parser};
+
+    use super::{GatewayArgs, Settings};
+
+    #[derive(Parser)]
+    struct Command {
+        #[command(flatten)]
+        gateway: GatewayArgs,
+    }
+
+    fn settings(flags: &[&str]) -> Result<Settings, String> {
+        let flags = ["gateway"].iter().chain(flags);
+        let command = Command::try_parse_from(flags).map_err(|error| error.to_string())?;
+        Settings::from_args(&command.gateway).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn the_defaults_are_valid() {
+        let settings = settings(&[]).unwrap();
+        assert_eq!(settings.max_frame_bytes, 64 << 10);
+        assert_eq!(settings.max_outbox_bytes, 512 << 10);
+        assert_eq!(settings.send_rate, None);
+        assert!(
+            settings
+                .destinations
+                .subscribe_room("/topic/rooms/a")
+                .is_ok()
+        );
+        assert!(settings.destinations.send_room("/app/rooms/a").is_ok());
+    }
+
+    #[test]
+    fn a_bad_flag_is_named_with_what_it_may_be() {
+        for (flags, names) in [
+            (["--max-frame-bytes", "10"], "--max-frame-bytes"),
+            (["--max-outbox-bytes", "64KiB"], "--max-outbox-bytes"),
+            (["--max-connections", "0"], "--max-connections"),
+            (["--heartbeat", "1ms"], "--heartbeat"),
+            (["--write-timeout", "0s"], "--write-timeout"),
+            (["--listen", "localhost:80"], "--listen"),
+            (["--receipt-timeout", "2h"], "--receipt-timeout"),
+            (["--allowed-origin", "example.com"], "scheme://host"),
+            (["--destination-subscribe", "/topic"], "{room}"),
+            (["--receipt-after", "sent"], "accepted"),
+        ] {
+            let error = settings(&flags).unwrap_err();
+            assert!(error.contains(names), "{flags:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_burst_is_two_seconds_of_the_rate_unless_given() {
+        let rate = settings(&["--send-rate", "5"]).unwrap().send_rate.unwrap();
+        assert_eq!((rate.per_second.get(), rate.burst.get()), (5, 10));
+        let flags = ["--send-rate", "5", "--send-burst", "1"];
+        assert_eq!(settings(&flags).unwrap().send_rate.unwrap().burst.get(), 1);
+    }
+
+    #[test]
+    fn every_flag_is_also_an_environment_variable_and_has_a_heading() {
+        for flag in Command::command().get_arguments() {
+            let name = flag.get_long().unwrap();
+            let variable = format!("ROOMCAST_{}", name.replace('-', "_").to_uppercase());
+            assert_eq!(flag.get_env().unwrap().to_str(), Some(variable.as_str()));
+            assert!(flag.get_help_heading().is_some(), "--{name}");
+        }
+    }
+
+    #[test]
+    fn no_heart_beat_is_a_choice() {
+        assert!(
+            settings(&["--heartbeat", "0s"])
+                .unwrap()
+                .heartbeat
+                .is_zero()
+        );
+    }
+}

@@ -1,0 +1,289 @@
+//! Drives one session: the only place that touches a socket after the upgrade.
+//!
+//! One task for each connection. It writes only when everything before is flushed, which lets many
+//! frames leave in one write and bounds what is buffered; it reads only while the session wants
+//! input.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use futures_util::future::{BoxFuture, FutureExt};
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::sleep_until;
+use uuid::Uuid;
+
+use shared::broker::PublishError;
+
+use crate::Gateway;
+use crate::close::CloseReason;
+use crate::hub::Membership;
+use crate::outbox::{Deliveries, Outbox, outbox};
+use crate::past::PastPage;
+use crate::room::Member;
+use crate::session::output::{Outgoing, Output, Slot};
+use crate::session::{Published, Session};
+use crate::websocket::{Incoming, Socket};
+
+/// How long a peer may take to read an ERROR, and then to answer the closing handshake.
+const CLOSE_DEADLINE: Duration = Duration::from_secs(2);
+
+/// One client, from the upgrade to the close.
+pub(crate) struct Connection<S> {
+    gateway: Arc<Gateway>,
+    socket: Socket<S>,
+    session: Session,
+    outbox: Outbox,
+    deliveries: Deliveries,
+    memberships: HashMap<Slot, Membership>,
+    tasks: FuturesUnordered<BoxFuture<'static, Answer>>,
+    /// Since when the socket has not taken everything.
+    stuck_since: Option<Instant>,
+    /// Since when the session has ended, with an ERROR that the socket has not taken.
+    closing_since: Option<(Instant, CloseReason)>,
+    draining: bool,
+}
+
+/// What a session's request came to.
+enum Answer {
+    Published(u64, Result<Published, PublishError>),
+    Joined(Slot, bool),
+    Past(Slot, Option<PastPage>),
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
+    /// A connection whose upgrade is done.
+    pub(crate) fn new(gateway: Arc<Gateway>, socket: Socket<S>) -> Self {
+        let id = Uuid::new_v4().to_string();
+        let settings = Arc::clone(&gateway.settings);
+        let session = Session::new(settings, id, gateway.guarantees, Instant::now());
+        let metrics = Arc::clone(&gateway.metrics.gateway);
+        let (outbox, deliveries) = outbox(gateway.settings.max_outbox_bytes, metrics);
+        Self {
+            gateway,
+            socket,
+            session,
+            outbox,
+            deliveries,
+            memberships: HashMap::new(),
+            tasks: FuturesUnordered::new(),
+            stuck_since: None,
+            closing_since: None,
+            draining: false,
+        }
+    }
+
+    /// Serves the client until either side ends it.
+    pub(crate) async fn run(mut self) {
+        let metrics = Arc::clone(&self.gateway.metrics.gateway);
+        metrics.connections.inc();
+        metrics
+            .connections_total
+            .with_label_values(&["websocket"])
+            .inc();
+        let reason = self.serve().await;
+        metrics.connections.dec();
+        metrics
+            .disconnects
+            .with_label_values(&[reason.label()])
+            .inc();
+        tracing::debug!(reason = reason.label(), "connection closed");
+        self.memberships.clear();
+        // A client that takes nothing any more would not take a Close either.
+        if self.stuck_since.is_none() {
+            let code = reason.websocket_code();
+            self.socket
+                .close(code, reason.message(), CLOSE_DEADLINE)
+                .await;
+        }
+    }
+
+    async fn serve(&mut self) -> CloseReason {
+        let drain = self.gateway.drain.clone();
+        loop {
+            if let Err(reason) = self.carry_out() {
+                return reason;
+            }
+            let wake = self.wake_at();
+            let reads = self.session.wants_input();
+            let flushes = !self.socket.is_flushed();
+            tokio::select! {
+                incoming = incoming(&mut self.socket, reads), if reads || flushes => match incoming {
+                    Incoming::Data(octets) => self.session.receive(Instant::now(), &octets),
+                    Incoming::Pong => self.session.heard(Instant::now()),
+                    Incoming::Flushed => {}
+                    Incoming::Closed => return CloseReason::ClientClosed,
+                    Incoming::Failed(_) => self.session.cut(CloseReason::ProtocolError),
+                    Incoming::TooLarge => self.session.cut(CloseReason::FrameTooLarge),
+                },
+                Some(delivery) = self.deliveries.next(), if !flushes => {
+                    self.session.deliver(delivery);
+                }
+                Some(answer) = self.tasks.next() => self.take(answer),
+                reason = self.outbox.until_cut(), if self.session.closing().is_none() => self.session.cut(reason),
+                () = sleep_until(wake.into()) => self.session.tick(Instant::now()),
+                () = drain.cancelled(), if !self.draining => {
+                    self.draining = true;
+                    self.session.drain();
+                }
+            }
+        }
+    }
+
+    /// Carries out what the session asks for, as long as the socket has room for it.
+    fn carry_out(&mut self) -> Result<(), CloseReason> {
+        if !self.socket.is_flushed() {
+            let now = Instant::now();
+            self.stuck_since.get_or_insert(now);
+            if let Some(reason) = self.session.closing() {
+                self.closing_since.get_or_insert((now, reason));
+            }
+            return match self.gives_up() {
+                Some((due, reason)) if now >= due => Err(reason),
+                _ => Ok(()),
+            };
+        }
+        self.stuck_since = None;
+        let now = SystemTime::now();
+        while self.socket.has_room() {
+            if let Some(output) = self.session.poll() {
+                self.carry_out_one(output, now)?;
+            } else if let Some(delivery) = self.deliveries.try_next() {
+                self.session.deliver(delivery);
+            } else {
+                break;
+            }
+        }
+        if !self.socket.is_flushed() {
+            self.session.wrote(Instant::now());
+        }
+        Ok(())
+    }
+
+    fn carry_out_one(&mut self, output: Output, now: SystemTime) -> Result<(), CloseReason> {
+        match output {
+            Output::Write(frame) => return self.write(frame),
+            Output::Deliver(encoded) => {
+                let metrics = &self.gateway.metrics.gateway;
+                metrics.messages_delivered.inc();
+                if let Ok(age) = now.duration_since(encoded.id.created_at()) {
+                    metrics.fanout_seconds.observe(age.as_secs_f64());
+                }
+                return self.write(encoded.frame.clone());
+            }
+            Output::Publish {
+                token,
+                draft,
+                until,
+            } => {
+                let answer = self.gateway.publisher.publish(*draft, until);
+                self.tasks
+                    .push(async move { Answer::Published(token, answer.await) }.boxed());
+            }
+            Output::Join {
+                slot,
+                room,
+                address,
+            } => {
+                let member = Member {
+                    outbox: self.outbox.clone(),
+                    slot,
+                };
+                let membership = self.gateway.hub.join(room, address, member);
+                let confirmed = membership.confirmed();
+                self.memberships.insert(slot, membership);
+                self.tasks.push(
+                    async move {
+                        let confirmed = confirmed.await.inspect_err(|error| {
+                            tracing::warn!(%error, "a subscription was not confirmed");
+                        });
+                        Answer::Joined(slot, confirmed.is_ok())
+                    }
+                    .boxed(),
+                );
+            }
+            Output::Leave(slot) => drop(self.memberships.remove(&slot)),
+            Output::Read {
+                slot,
+                room,
+                span,
+                limit,
+            } => {
+                let past = Arc::clone(&self.gateway.past);
+                self.tasks.push(
+                    async move {
+                        let page = past.read(&room, span, limit).await.inspect_err(|error| {
+                            tracing::warn!(%error, "a room's past cannot be read");
+                        });
+                        Answer::Past(slot, page.ok())
+                    }
+                    .boxed(),
+                );
+            }
+            Output::Close(reason) => return Err(reason),
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, frame: Outgoing) -> Result<(), CloseReason> {
+        self.socket.queue(frame).map_err(|error| {
+            tracing::debug!(%error, "a frame cannot be queued");
+            CloseReason::ClientClosed
+        })
+    }
+
+    fn take(&mut self, answer: Answer) {
+        match answer {
+            Answer::Published(token, answer) => {
+                self.session.published(Instant::now(), token, answer);
+            }
+            Answer::Joined(slot, confirmed) => {
+                self.session.joined(Instant::now(), slot, confirmed);
+            }
+            Answer::Past(slot, page) => {
+                let page = page
+                    .as_ref()
+                    .map(|page| (page.messages.as_slice(), page.complete));
+                self.session.past(slot, page);
+            }
+        }
+    }
+
+    /// When something is due although nothing happens.
+    fn wake_at(&self) -> Instant {
+        let far = Instant::now() + Duration::from_secs(3600);
+        let gives_up = self.gives_up().map(|(due, _)| due);
+        let dues = [gives_up, self.session.timeout()];
+        dues.into_iter().flatten().min().unwrap_or(far)
+    }
+
+    /// When a socket that takes nothing is given up, and why.
+    fn gives_up(&self) -> Option<(Instant, CloseReason)> {
+        let patience = self.gateway.settings.write_timeout;
+        let stuck = self
+            .stuck_since
+            .map(|since| (since + patience, CloseReason::WriteTimeout));
+        let closing = self
+            .closing_since
+            .map(|(since, reason)| (since + CLOSE_DEADLINE, reason));
+        [stuck, closing]
+            .into_iter()
+            .flatten()
+            .min_by_key(|(due, _)| *due)
+    }
+}
+
+/// What comes from the socket, which is written to meanwhile; without `reads` it is only written.
+async fn incoming<S>(socket: &mut Socket<S>, reads: bool) -> Incoming
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    if reads {
+        return socket.next().await;
+    }
+    match socket.flush().await {
+        Ok(()) => Incoming::Flushed,
+        Err(_) => Incoming::Closed,
+    }
+}

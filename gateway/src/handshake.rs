@@ -1,0 +1,177 @@
+//! The opening handshake (RFC 6455, section 4.2): from an HTTP request to a [`Socket`].
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use hyper::header::{
+    CONNECTION, HOST, HeaderMap, HeaderName, HeaderValue, ORIGIN, SEC_WEBSOCKET_ACCEPT,
+    SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE,
+};
+use hyper::upgrade::OnUpgrade;
+use hyper::{Method, Request, StatusCode, Version};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+
+use crate::answer::{Answer, error, method_not_allowed, set};
+use crate::config::{Origins, Settings};
+use crate::websocket::Socket;
+
+/// Our subprotocols, highest first. Some clients offer the lowest first and would fall to it.
+const SUBPROTOCOLS: [&str; 3] = ["v12.stomp", "v11.stomp", "v10.stomp"];
+
+/// How long the connection may take to change hands once 101 is on its way.
+const CHANGE: Duration = Duration::from_secs(10);
+
+/// Line ends around a frame of the largest size, which are no part of it.
+const SLACK: usize = 1 << 10;
+
+/// Who is at the other end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Peer {
+    /// Where the connection comes from: the client, or a proxy before it.
+    pub address: SocketAddr,
+    /// The subprotocol that was selected. It does not bind the STOMP version: `accept-version`
+    /// does.
+    pub subprotocol: Option<&'static str>,
+}
+
+/// An upgrade that is granted.
+pub(crate) struct Grant {
+    accept: HeaderValue,
+    /// The subprotocol selected.
+    pub(crate) subprotocol: Option<&'static str>,
+}
+
+impl Grant {
+    /// 101.
+    pub(crate) fn answer(self) -> Answer {
+        let mut answer = Answer::default();
+        *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+        set(&mut answer, UPGRADE, "websocket");
+        set(&mut answer, CONNECTION, "Upgrade");
+        answer
+            .headers_mut()
+            .insert(SEC_WEBSOCKET_ACCEPT, self.accept);
+        if let Some(subprotocol) = self.subprotocol {
+            set(&mut answer, SEC_WEBSOCKET_PROTOCOL, subprotocol);
+        }
+        answer
+    }
+}
+
+/// Checks a request to `/ws`.
+///
+/// A page of another origin is refused unless it is allowed; a request without `Origin` does not
+/// come from a page.
+pub(crate) fn check<B>(request: &Request<B>, origins: &Origins) -> Result<Grant, Refusal> {
+    let headers = request.headers();
+    if request.method() != Method::GET {
+        return Err(Refusal::Method);
+    }
+    if request.version() != Version::HTTP_11
+        || !has_token(headers, UPGRADE, "websocket")
+        || !has_token(headers, CONNECTION, "upgrade")
+    {
+        return Err(Refusal::NoUpgrade);
+    }
+    if headers
+        .get(SEC_WEBSOCKET_VERSION)
+        .is_none_or(|version| version != "13")
+    {
+        return Err(Refusal::Version);
+    }
+    let key = headers
+        .get(SEC_WEBSOCKET_KEY)
+        .ok_or(Refusal::Key)?
+        .as_bytes();
+    if !BASE64_STANDARD
+        .decode(key)
+        .is_ok_and(|nonce| nonce.len() == 16)
+    {
+        return Err(Refusal::Key);
+    }
+    let host = headers.get(HOST).ok_or(Refusal::Host)?.to_str().ok();
+    if let Some(origin) = headers.get(ORIGIN)
+        && !origin
+            .to_str()
+            .is_ok_and(|origin| origins.allow(origin, host))
+    {
+        return Err(Refusal::Origin);
+    }
+    Ok(Grant {
+        accept: HeaderValue::try_from(derive_accept_key(key)).expect("base64 is visible ASCII"),
+        subprotocol: SUBPROTOCOLS
+            .into_iter()
+            .find(|subprotocol| has_token(headers, SEC_WEBSOCKET_PROTOCOL, subprotocol)),
+    })
+}
+
+/// Why a request to `/ws` is no upgrade.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Refusal {
+    #[error("Connect with GET.")]
+    Method,
+    #[error("Connect with WebSocket: this is no page.")]
+    NoUpgrade,
+    #[error("The WebSocket version must be 13.")]
+    Version,
+    #[error("Sec-WebSocket-Key must be 16 octets in base64.")]
+    Key,
+    #[error("The Host header is missing.")]
+    Host,
+    #[error("Pages of this origin may not connect; --allowed-origin adds one.")]
+    Origin,
+}
+
+impl Refusal {
+    /// The answer. 426 is as RFC 6455 (section 4.4) and RFC 9110 (section 15.5.22) want it.
+    pub(crate) fn answer(self) -> Answer {
+        let message = self.to_string();
+        match self {
+            Self::Method => method_not_allowed("GET"),
+            Self::NoUpgrade | Self::Version => {
+                let mut answer = error(StatusCode::UPGRADE_REQUIRED, "upgrade-required", &message);
+                set(&mut answer, UPGRADE, "websocket");
+                set(&mut answer, CONNECTION, "Upgrade");
+                set(&mut answer, SEC_WEBSOCKET_VERSION, "13");
+                answer
+            }
+            Self::Key => error(StatusCode::BAD_REQUEST, "bad-websocket-key", &message),
+            Self::Host => error(StatusCode::BAD_REQUEST, "bad-host", &message),
+            Self::Origin => error(StatusCode::FORBIDDEN, "bad-origin", &message),
+        }
+    }
+}
+
+/// Waits until the answer is out and the connection is ours. `None` when the client has gone.
+pub(crate) async fn finish(upgrade: OnUpgrade, settings: &Settings) -> Option<Socket<TcpStream>> {
+    let upgraded = timeout(CHANGE, upgrade).await.ok()?.ok()?;
+    // With the stream itself, instead of what the library wraps around it, there is no buffer
+    // between the socket and the operating system.
+    let parts = upgraded.downcast::<TokioIo<TcpStream>>().ok()?;
+    let stream = parts.io.into_inner();
+    let max_message_bytes = settings.max_frame_bytes + SLACK;
+    Some(
+        Socket::new(
+            stream,
+            &parts.read_buf,
+            max_message_bytes,
+            settings.max_outbox_bytes,
+        )
+        .await,
+    )
+}
+
+/// Whether a header that is a list of tokens has this one.
+fn has_token(headers: &HeaderMap, name: HeaderName, token: &str) -> bool {
+    headers
+        .get_all(name)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .any(|one| one.trim().eq_ignore_ascii_case(token))
+}

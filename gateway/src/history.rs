@@ -1,0 +1,214 @@
+//! `GET /api/rooms/{room}/messages`: a room's past as JSON, oldest first.
+//!
+//! `limit` is 1 to 200 (default 50); `before=ID` or `after=ID` pages backwards or forwards, without
+//! either it is the newest messages. A message's `body` is text; one that is not UTF-8 is
+//! `bodyBase64` instead. `complete` is false when messages may be missing from the page because the
+//! broker or the store could not be asked.
+
+use std::sync::Arc;
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use hyper::header::{
+    ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_MAX_AGE, ALLOW, HOST,
+    HeaderMap, ORIGIN, VARY,
+};
+use hyper::{Method, StatusCode};
+use percent_encoding::percent_decode_str;
+use serde::{Serialize, Serializer};
+use shared::message::{Headers, Message, MessageId, RoomName, Span};
+
+use crate::answer::{Answer, error, json, method_not_allowed, set, unavailable};
+use crate::config::Origins;
+use crate::past::{Past, PastError, PastPage};
+
+/// Messages of one answer at most.
+const MAX_LIMIT: usize = 200;
+const DEFAULT_LIMIT: usize = 50;
+
+const METHODS: &str = "GET, HEAD, OPTIONS";
+
+/// The room in a path of this API, still percent-encoded; `None` for other paths.
+pub(crate) fn room_in(path: &str) -> Option<&str> {
+    let room = path
+        .strip_prefix("/api/rooms/")?
+        .strip_suffix("/messages")?;
+    (!room.contains('/')).then_some(room)
+}
+
+/// Answers a request for the past of `room` (percent-encoded).
+pub(crate) async fn answer(
+    room: &str,
+    method: &Method,
+    query: Option<&str>,
+    headers: &HeaderMap,
+    past: &Past,
+    origins: &Origins,
+) -> Answer {
+    let mut answer = match *method {
+        Method::GET | Method::HEAD => page(room, query.unwrap_or_default(), past).await,
+        Method::OPTIONS => {
+            let mut answer = Answer::default();
+            *answer.status_mut() = StatusCode::NO_CONTENT;
+            set(&mut answer, ALLOW, METHODS);
+            set(&mut answer, ACCESS_CONTROL_ALLOW_METHODS, METHODS);
+            set(&mut answer, ACCESS_CONTROL_MAX_AGE, "600");
+            answer
+        }
+        _ => method_not_allowed(METHODS),
+    };
+    // The answer differs by origin, which a cache between has to know also where there is none.
+    set(&mut answer, VARY, "Origin");
+    let host = headers.get(HOST).and_then(|host| host.to_str().ok());
+    if let Some(origin) = headers.get(ORIGIN)
+        && origin
+            .to_str()
+            .is_ok_and(|origin| origins.allow(origin, host))
+    {
+        answer
+            .headers_mut()
+            .insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
+    }
+    answer
+}
+
+async fn page(room: &str, query: &str, past: &Past) -> Answer {
+    let bad = |message: &str| error(StatusCode::BAD_REQUEST, "bad-request", message);
+    let room = percent_decode_str(room).decode_utf8_lossy();
+    let room = match RoomName::parse(&room) {
+        Ok(room) => room,
+        Err(invalid) => return bad(&format!("The room is impossible: {invalid}.")),
+    };
+    let (span, limit) = match question(query) {
+        Ok(question) => question,
+        Err(wrong) => return bad(&wrong.to_string()),
+    };
+    match past.read(&room, span, limit).await {
+        Ok(page) => match serde_json::to_vec(&PageJson::from(&page)) {
+            Ok(body) => json(StatusCode::OK, body),
+            Err(reason) => {
+                tracing::error!(%reason, "a page of history is no JSON");
+                error(
+                    StatusCode::INTERNAL_SERVER_ERROR,
+                    "internal",
+                    "This server has failed.",
+                )
+            }
+        },
+        Err(PastError::Unavailable) => unavailable(
+            "history-unavailable",
+            "The history cannot be read at the moment.",
+        ),
+        Err(PastError::Busy) => {
+            unavailable("overloaded", "Too many are reading history at the moment.")
+        }
+    }
+}
+
+/// What the query asks for.
+fn question(query: &str) -> Result<(Span, usize), QueryError> {
+    let (mut limit, mut before, mut after) = (None, None, None);
+    for (name, value) in form_urlencoded::parse(query.as_bytes()) {
+        let once = match &*name {
+            "limit" => {
+                let number = value
+                    .parse()
+                    .ok()
+                    .filter(|limit| (1..=MAX_LIMIT).contains(limit));
+                limit.replace(number.ok_or(QueryError::Limit)?).is_none()
+            }
+            "before" => before.replace(id("before", &value)?).is_none(),
+            "after" => after.replace(id("after", &value)?).is_none(),
+            _ => return Err(QueryError::Unknown),
+        };
+        if !once {
+            return Err(QueryError::Repeated);
+        }
+    }
+    let span = match (before, after) {
+        (None, None) => Span::Newest,
+        (Some(id), None) => Span::Before(id),
+        (None, Some(id)) => Span::After(id),
+        (Some(_), Some(_)) => return Err(QueryError::Both),
+    };
+    Ok((span, limit.unwrap_or(DEFAULT_LIMIT)))
+}
+
+fn id(parameter: &'static str, text: &str) -> Result<MessageId, QueryError> {
+    text.parse().map_err(|_| QueryError::Id { parameter })
+}
+
+/// Why a query makes no sense.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+enum QueryError {
+    #[error("limit must be a number from 1 to {MAX_LIMIT}.")]
+    Limit,
+    #[error("{parameter} must be the id of a message, as its `id` or `message-id` gives it.")]
+    Id { parameter: &'static str },
+    #[error("Give before or after, not both.")]
+    Both,
+    #[error("Give each parameter once.")]
+    Repeated,
+    #[error("The parameters are limit, before and after.")]
+    Unknown,
+}
+
+#[derive(Serialize)]
+struct PageJson<'a> {
+    messages: Vec<MessageJson<'a>>,
+    complete: bool,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct MessageJson<'a> {
+    id: String,
+    room: &'a str,
+    sender: &'a str,
+    created_at: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    content_type: Option<&'a str>,
+    #[serde(
+        skip_serializing_if = "Vec::is_empty",
+        serialize_with = "first_of_each"
+    )]
+    headers: &'a Headers,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    body: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    body_base64: Option<String>,
+}
+
+impl<'a> From<&'a PastPage> for PageJson<'a> {
+    fn from(page: &'a PastPage) -> Self {
+        let messages = page.messages.iter().map(|message: &Arc<Message>| {
+            let text = str::from_utf8(&message.body).ok();
+            MessageJson {
+                id: message.id.to_string(),
+                room: message.room.as_str(),
+                sender: message.sender.as_str(),
+                created_at: message.id.created_at_rfc3339(),
+                content_type: message.content_type.as_deref(),
+                headers: &message.headers,
+                body: text,
+                body_base64: text
+                    .is_none()
+                    .then(|| BASE64_STANDARD.encode(&message.body)),
+            }
+        });
+        Self {
+            messages: messages.collect(),
+            complete: page.complete,
+        }
+    }
+}
+
+/// An object in the sender's order. The first of repeated headers counts (STOMP 1.2, Repeated
+/// Header Entries).
+fn first_of_each<S: Serializer>(headers: &Headers, serializer: S) -> Result<S::Ok, S::Error> {
+    let firsts = headers
+        .iter()
+        .enumerate()
+        .filter(|(place, (name, _))| headers[..*place].iter().all(|(earlier, _)| earlier != name));
+    serializer.collect_map(firsts.map(|(_, (name, value))| (name, value)))
+}

@@ -1,0 +1,229 @@
+//! Which connections want which room, and the repair of what a room has missed.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{OnceCell, Semaphore};
+use tokio::time::{Instant, sleep};
+
+use shared::backoff::Backoff;
+use shared::broker::{BrokerError, Subscriber};
+use shared::message::{Message, MessageId, RoomName, Span};
+use shared::metrics::GatewayMetrics;
+
+use crate::close::CloseReason;
+use crate::past::{Past, PastPage};
+use crate::room::{Member, Room};
+use crate::session::output::Address;
+
+/// How many rooms are repaired at a time, so that a broker that has just come back is not run
+/// over.
+const REPAIRS: usize = 16;
+
+/// How many messages one reading of a repair fetches.
+const PAGE: usize = 100;
+
+/// How long a repair may fail before the room's members are cut off, to come back with `after`.
+const REPAIR_DEADLINE: Duration = Duration::from_secs(30);
+
+/// The rooms of one gateway.
+pub(crate) struct Hub {
+    rooms: Mutex<HashMap<RoomName, Arc<Seat>>>,
+    subscriber: Arc<dyn Subscriber>,
+    past: Arc<Past>,
+    journaled: bool,
+    repairs: Semaphore,
+    metrics: Arc<GatewayMetrics>,
+}
+
+/// A room, and whether the broker has confirmed it.
+struct Seat {
+    name: RoomName,
+    room: Mutex<Room>,
+    joined: OnceCell<()>,
+}
+
+/// A member's place in a room; dropping it leaves.
+pub(crate) struct Membership {
+    hub: Arc<Hub>,
+    seat: Arc<Seat>,
+    address: Address,
+    member: Member,
+}
+
+impl Hub {
+    /// A hub without rooms. `journaled` is what the broker guarantees.
+    pub(crate) fn new(
+        subscriber: Arc<dyn Subscriber>,
+        past: Arc<Past>,
+        journaled: bool,
+        metrics: Arc<GatewayMetrics>,
+    ) -> Self {
+        Self {
+            rooms: Mutex::default(),
+            subscriber,
+            past,
+            journaled,
+            repairs: Semaphore::new(REPAIRS),
+            metrics,
+        }
+    }
+
+    /// Enters a room: what arrives from now on is pushed to the member's outbox. Nothing is sure
+    /// to arrive until [`Membership::confirmed`].
+    pub(crate) fn join(
+        self: &Arc<Self>,
+        name: RoomName,
+        address: Address,
+        member: Member,
+    ) -> Membership {
+        let mut rooms = self.rooms();
+        let seat = rooms.entry(name).or_insert_with_key(|name| {
+            self.metrics.rooms.inc();
+            Arc::new(Seat {
+                name: name.clone(),
+                room: Mutex::new(Room::new(self.journaled)),
+                joined: OnceCell::new(),
+            })
+        });
+        seat.room().join(&address, member.clone());
+        Membership {
+            hub: Arc::clone(self),
+            seat: Arc::clone(seat),
+            address,
+            member,
+        }
+    }
+
+    /// Delivers a message to the members of its room.
+    pub(crate) fn dispatch(self: &Arc<Self>, message: &Arc<Message>) {
+        let Some(seat) = self.rooms().get(&message.room).cloned() else {
+            return;
+        };
+        let whole = seat.room().arrive(message);
+        if !whole {
+            tokio::spawn(Arc::clone(self).repair(seat));
+        }
+    }
+
+    /// Repairs every room: something may have been missed in any of them.
+    pub(crate) fn repair_all(self: &Arc<Self>) {
+        // Without a journal what was missed is lost; that is the price of at-most-once.
+        if !self.journaled {
+            return;
+        }
+        let seats: Vec<_> = self.rooms().values().cloned().collect();
+        for seat in seats {
+            let begun = seat.room().begin_repair();
+            if begun {
+                tokio::spawn(Arc::clone(self).repair(seat));
+            }
+        }
+    }
+
+    /// The newest message that this gateway knows of a room.
+    pub(crate) fn newest(&self, name: &RoomName) -> Option<MessageId> {
+        let seat = self.rooms().get(name).cloned()?;
+        seat.room().newest()
+    }
+
+    /// Fetches what a room has missed and delivers it before anything newer; where that cannot be
+    /// done in time, the members are cut off rather than left believing.
+    async fn repair(self: Arc<Self>, seat: Arc<Seat>) {
+        let Ok(_permit) = self.repairs.acquire().await else {
+            return;
+        };
+        let deadline = Instant::now() + REPAIR_DEADLINE;
+        let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(2));
+        loop {
+            let Some(newest) = seat.room().newest() else {
+                break;
+            };
+            let page = self.past.read(&seat.name, Span::After(newest), PAGE).await;
+            match page {
+                Ok(PastPage {
+                    messages,
+                    complete: true,
+                }) => {
+                    let mut room = seat.room();
+                    room.deliver_missed(&messages);
+                    if messages.len() < PAGE && room.end_repair() {
+                        if !messages.is_empty() {
+                            self.metrics.gaps_repaired.inc();
+                        }
+                        return;
+                    }
+                }
+                Ok(_) | Err(_) if Instant::now() < deadline => sleep(backoff.next()).await,
+                Ok(_) | Err(_) => break,
+            }
+        }
+        tracing::warn!("a room's members are cut off: what it missed cannot be read");
+        self.metrics.gaps_unrepaired.inc();
+        seat.room().cut(CloseReason::GapUnrepaired);
+    }
+
+    fn rooms(&self) -> MutexGuard<'_, HashMap<RoomName, Arc<Seat>>> {
+        self.rooms.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Seat {
+    fn room(&self) -> MutexGuard<'_, Room> {
+        self.room.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Membership {
+    /// Resolves once the broker has confirmed the room: every message accepted from then on is
+    /// pushed to the outbox, or the gap is repaired, or the outbox is cut. The future does not
+    /// hold the membership.
+    ///
+    /// # Errors
+    /// [`BrokerError`] when the broker does not confirm in time.
+    pub(crate) fn confirmed(&self) -> impl Future<Output = Result<(), BrokerError>> + Send + use<> {
+        let hub = Arc::clone(&self.hub);
+        let seat = Arc::clone(&self.seat);
+        async move {
+            seat.joined.get_or_try_init(|| hub.enter(&seat)).await?;
+            Ok(())
+        }
+    }
+}
+
+impl Hub {
+    async fn enter(&self, seat: &Seat) -> Result<(), BrokerError> {
+        self.subscriber.subscribe(seat.name.clone()).await?;
+        // A later gap is measured from here. Where this cannot be read, a gap cuts members off.
+        if self.journaled
+            && let Ok(PastPage {
+                messages,
+                complete: true,
+            }) = self.past.read(&seat.name, Span::Newest, 1).await
+        {
+            let baseline = messages.last().map_or(MessageId::MIN, |newest| newest.id);
+            seat.room().set_baseline(baseline);
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Membership {
+    fn drop(&mut self) {
+        // Held throughout, so that the broker sees a room's subscribe and unsubscribe in the order
+        // in which its seats come and go.
+        let mut rooms = self.hub.rooms();
+        let mut room = self.seat.room();
+        room.leave(&self.address, &self.member);
+        if room.is_empty()
+            && rooms
+                .get(&self.seat.name)
+                .is_some_and(|s| Arc::ptr_eq(s, &self.seat))
+        {
+            rooms.remove(&self.seat.name);
+            self.hub.subscriber.unsubscribe(&self.seat.name);
+            self.hub.metrics.rooms.dec();
+        }
+    }
+}

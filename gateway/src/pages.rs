@@ -1,0 +1,97 @@
+//! Files that the program carries inside it: the chat page of the standalone server.
+
+use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use bytes::Bytes;
+use hyper::header::{
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, ETAG, HeaderMap, HeaderName, HeaderValue,
+    IF_NONE_MATCH, REFERRER_POLICY,
+};
+use hyper::{Method, StatusCode};
+
+use crate::answer::{Answer, method_not_allowed, set, with_body};
+
+/// Only what this server itself serves is loaded, run or connected to.
+const POLICY: &str = "default-src 'self'; object-src 'none'; base-uri 'none'; form-action 'self'; \
+                      frame-ancestors 'none'";
+
+/// The pages to serve; none by default.
+#[derive(Clone, Debug, Default)]
+pub struct Pages(pub Vec<Page>);
+
+/// One file.
+#[derive(Clone, Copy, Debug)]
+pub struct Page {
+    /// Its path, such as `/chat.js`.
+    pub path: &'static str,
+    /// Its MIME type, such as `text/javascript; charset=utf-8`.
+    pub content_type: &'static str,
+    /// What is in it.
+    pub body: &'static [u8],
+}
+
+/// Pages by path, each with its entity tag (RFC 9110, section 8.8.3).
+pub(crate) struct Shelf(HashMap<&'static str, (Page, HeaderValue)>);
+
+impl Shelf {
+    pub(crate) fn new(pages: Pages) -> Self {
+        let tagged = pages.0.into_iter().map(|page| {
+            let mut hasher = DefaultHasher::new();
+            page.body.hash(&mut hasher);
+            let tag = format!("\"{:016x}\"", hasher.finish());
+            let tag = HeaderValue::try_from(tag).expect("hexadecimal digits are visible ASCII");
+            (page.path, (page, tag))
+        });
+        Self(tagged.collect())
+    }
+
+    /// The page at this path, if there is one. Caches keep it and ask each time whether it is
+    /// still the same, so that a new version is seen at once.
+    pub(crate) fn answer(
+        &self,
+        path: &str,
+        method: &Method,
+        headers: &HeaderMap,
+    ) -> Option<Answer> {
+        let (page, tag) = self.0.get(path)?;
+        if !matches!(*method, Method::GET | Method::HEAD) {
+            return Some(method_not_allowed("GET, HEAD"));
+        }
+        let mut answer = if is_known(tag, headers) {
+            let mut answer = Answer::default();
+            *answer.status_mut() = StatusCode::NOT_MODIFIED;
+            answer
+        } else {
+            with_body(
+                StatusCode::OK,
+                page.content_type,
+                Bytes::from_static(page.body),
+            )
+        };
+        answer.headers_mut().insert(ETAG, tag.clone());
+        for (name, value) in [
+            (CACHE_CONTROL, "no-cache"),
+            (CONTENT_SECURITY_POLICY, POLICY),
+            (REFERRER_POLICY, "no-referrer"),
+            (
+                HeaderName::from_static("cross-origin-opener-policy"),
+                "same-origin",
+            ),
+        ] {
+            set(&mut answer, name, value);
+        }
+        Some(answer)
+    }
+}
+
+/// `If-None-Match` (RFC 9110, section 13.1.2), by the weak comparison.
+fn is_known(tag: &HeaderValue, headers: &HeaderMap) -> bool {
+    headers
+        .get_all(IF_NONE_MATCH)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .map(str::trim)
+        .any(|known| known == "*" || known.strip_prefix("W/").unwrap_or(known) == tag)
+}

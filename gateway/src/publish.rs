@@ -1,0 +1,68 @@
+//! From a SEND to the answer that its receipt may tell.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use shared::broker::{Broker, PublishError};
+use shared::message::{Draft, GatewayId};
+use shared::metrics::GatewayMetrics;
+
+use crate::config::ReceiptAfter;
+use crate::hub::Hub;
+use crate::receipts::Receipts;
+use crate::session::Published;
+
+/// Publishes for the connections of one gateway.
+pub(crate) struct Publisher {
+    /// Where messages are accepted.
+    pub(crate) broker: Arc<dyn Broker>,
+    /// Names this gateway in what waits for the store.
+    pub(crate) gateway: GatewayId,
+    /// What waits for the store.
+    pub(crate) receipts: Arc<Receipts>,
+    /// Knows the newest message of each room.
+    pub(crate) hub: Arc<Hub>,
+    /// Where publishes are counted.
+    pub(crate) metrics: Arc<GatewayMetrics>,
+}
+
+impl Publisher {
+    /// Publishes a draft. Drafts for one room are accepted in the order of the calls.
+    ///
+    /// The answer is the broker's, or the store's where `until` says so or the broker's word would
+    /// not outlive this process.
+    ///
+    /// # Errors
+    /// [`PublishError`], as the broker gives it.
+    pub(crate) fn publish(
+        &self,
+        mut draft: Draft,
+        until: ReceiptAfter,
+    ) -> impl Future<Output = Result<Published, PublishError>> + Send + use<> {
+        self.metrics.messages_received.inc();
+        let wait = until == ReceiptAfter::Stored;
+        draft.notify = wait.then_some(self.gateway);
+        draft.newer_than = self.hub.newest(&draft.room);
+        let started = Instant::now();
+        let accepting = self.broker.publish(draft);
+        let receipts = Arc::clone(&self.receipts);
+        let metrics = Arc::clone(&self.metrics);
+        async move {
+            let accepted = accepting.await.inspect_err(|error| {
+                let reason = match error {
+                    PublishError::Full => "journal-full",
+                    PublishError::Overloaded => "overloaded",
+                    PublishError::Unavailable => "unavailable",
+                };
+                metrics.publish_failures.with_label_values(&[reason]).inc();
+            })?;
+            metrics
+                .accept_seconds
+                .observe(started.elapsed().as_secs_f64());
+            if wait && !receipts.wait(accepted.id).await {
+                return Ok(Published::Withheld);
+            }
+            Ok(Published::Done(accepted))
+        }
+    }
+}

@@ -1,0 +1,211 @@
+//! One room on one gateway: its members, its newest message, and what waits for a repair.
+//!
+//! In a journaled room ids grow and each message names the one before it, so that a repeat and a
+//! gap show. While a gap is repaired, what is newer waits.
+
+use std::sync::Arc;
+
+use shared::message::{Message, MessageId};
+
+use crate::close::CloseReason;
+use crate::outbox::Outbox;
+use crate::session::message::message_frame;
+use crate::session::output::{Address, Encoded, Slot};
+
+/// The most octets of messages that wait for a repair; past it they are dropped and read again.
+const MAX_HELD_BYTES: usize = 4 << 20;
+
+/// What a held message costs beside its body.
+const OVERHEAD: usize = 256;
+
+/// The state of one room.
+#[derive(Default)]
+pub(crate) struct Room {
+    groups: Vec<Group>,
+    journaled: bool,
+    newest: Option<MessageId>,
+    repair: Option<Repair>,
+}
+
+/// Members whose MESSAGE frames are alike.
+struct Group {
+    address: Address,
+    members: Vec<Member>,
+}
+
+/// A subscription of a connection.
+#[derive(Clone)]
+pub(crate) struct Member {
+    /// The connection's outbox.
+    pub(crate) outbox: Outbox,
+    /// The subscription's name in its session.
+    pub(crate) slot: Slot,
+}
+
+#[derive(Default)]
+struct Repair {
+    held: Vec<Arc<Message>>,
+    held_bytes: usize,
+    again: bool,
+}
+
+impl Room {
+    /// A room without members. `journaled` is what the broker guarantees.
+    pub(crate) fn new(journaled: bool) -> Self {
+        Self {
+            journaled,
+            ..Self::default()
+        }
+    }
+
+    /// Adds a member.
+    pub(crate) fn join(&mut self, address: &Address, member: Member) {
+        match self
+            .groups
+            .iter_mut()
+            .find(|group| group.address == *address)
+        {
+            Some(group) => group.members.push(member),
+            None => {
+                self.groups.push(Group {
+                    address: address.clone(),
+                    members: vec![member],
+                });
+            }
+        }
+    }
+
+    /// Removes a member.
+    pub(crate) fn leave(&mut self, address: &Address, member: &Member) {
+        let Some(at) = self
+            .groups
+            .iter()
+            .position(|group| group.address == *address)
+        else {
+            return;
+        };
+        let members = &mut self.groups[at].members;
+        let is_it = |m: &Member| m.slot == member.slot && m.outbox.is_same(&member.outbox);
+        if let Some(place) = members.iter().position(is_it) {
+            members.swap_remove(place);
+        }
+        if members.is_empty() {
+            self.groups.swap_remove(at);
+        }
+    }
+
+    /// Whether nobody is here.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.groups.is_empty()
+    }
+
+    /// The newest message that the room is known to have.
+    pub(crate) fn newest(&self) -> Option<MessageId> {
+        self.newest
+    }
+
+    /// The room's newest message when it was joined: what comes later and is missed is a gap.
+    pub(crate) fn set_baseline(&mut self, id: MessageId) {
+        self.newest.get_or_insert(id);
+    }
+
+    /// A live message. `false` when a gap shows: the message waits, and the caller must repair.
+    pub(crate) fn arrive(&mut self, message: &Arc<Message>) -> bool {
+        if let Some(repair) = &mut self.repair {
+            repair.hold(message);
+            return true;
+        }
+        if self.journaled
+            && let (Some(newest), Some(prev)) = (self.newest, message.prev)
+            && prev > newest
+        {
+            let mut repair = Repair::default();
+            repair.hold(message);
+            self.repair = Some(repair);
+            return false;
+        }
+        self.deliver(message);
+        true
+    }
+
+    /// Holds live messages back until the repair has ended. `false` when one is under way, which
+    /// then reads once more.
+    pub(crate) fn begin_repair(&mut self) -> bool {
+        match &mut self.repair {
+            Some(repair) => {
+                repair.again = true;
+                false
+            }
+            None => {
+                self.repair = Some(Repair::default());
+                true
+            }
+        }
+    }
+
+    /// Delivers what the repair has read, oldest first.
+    pub(crate) fn deliver_missed(&mut self, page: &[Arc<Message>]) {
+        for message in page {
+            self.deliver(message);
+        }
+    }
+
+    /// Releases what waited. `false` when more was missed meanwhile: read on.
+    pub(crate) fn end_repair(&mut self) -> bool {
+        let Some(repair) = &mut self.repair else {
+            return true;
+        };
+        if std::mem::take(&mut repair.again) {
+            return false;
+        }
+        for message in self
+            .repair
+            .take()
+            .into_iter()
+            .flat_map(|repair| repair.held)
+        {
+            self.deliver(&message);
+        }
+        true
+    }
+
+    /// Ends the connection of every member.
+    pub(crate) fn cut(&mut self, reason: CloseReason) {
+        self.repair = None;
+        for member in self.groups.iter().flat_map(|group| &group.members) {
+            member.outbox.cut(reason);
+        }
+    }
+
+    fn deliver(&mut self, message: &Arc<Message>) {
+        if self.journaled {
+            if self.newest.is_some_and(|newest| message.id <= newest) {
+                return;
+            }
+            self.newest = Some(message.id);
+        }
+        for group in &self.groups {
+            let frame = message_frame(message, &group.address, false);
+            let encoded = Arc::new(Encoded {
+                id: message.id,
+                frame,
+            });
+            for member in &group.members {
+                member.outbox.push(member.slot, Arc::clone(&encoded));
+            }
+        }
+    }
+}
+
+impl Repair {
+    fn hold(&mut self, message: &Arc<Message>) {
+        self.held_bytes += message.body.len() + OVERHEAD;
+        if self.held_bytes > MAX_HELD_BYTES {
+            self.held.clear();
+            self.held_bytes = 0;
+            self.again = true;
+        } else {
+            self.held.push(Arc::clone(message));
+        }
+    }
+}

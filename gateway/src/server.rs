@@ -1,0 +1,264 @@
+//! The listener: accepts connections, answers HTTP, and hands WebSockets over.
+
+use std::convert::Infallible;
+use std::io::{self, ErrorKind};
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::body::Body;
+use hyper::header::CONNECTION;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Request, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use shared::metrics::Metrics;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::answer::{Answer, error, set, unavailable};
+use crate::config::Settings;
+use crate::handshake::{self, Peer};
+use crate::history;
+use crate::pages::Shelf;
+pub use crate::pages::{Page, Pages};
+use crate::past::Past;
+use crate::websocket::Socket;
+
+/// Octets of a request's line and headers.
+const HEAD: usize = 16 << 10;
+
+/// How long a connection may be used for HTTP. Then what is being answered is finished, and a
+/// client that has more to ask connects again.
+const HTTP_LIFETIME: Duration = Duration::from_secs(120);
+
+/// Connections over the limit that are told so; more are closed without a word.
+const REFUSALS: usize = 256;
+
+/// How long to wait when the system has no descriptor or memory for one more connection.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// What answers on `--listen`: `/ws`, `/api/rooms/{room}/messages`, and pages where there are any.
+///
+/// `connect` runs a client's connection from its upgrade to its end, in a task of its own.
+pub struct Server<C> {
+    settings: Arc<Settings>,
+    metrics: Metrics,
+    past: Arc<Past>,
+    shelf: Shelf,
+    connect: C,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+}
+
+impl<C, F> Server<C>
+where
+    C: Fn(Socket<TcpStream>, Peer) -> F + Send + Sync + 'static,
+    F: Future<Output = ()> + Send + 'static,
+{
+    /// A server that runs everything as `tasks` and ends when `stop` is cancelled.
+    pub fn new(
+        settings: Arc<Settings>,
+        metrics: Metrics,
+        past: Arc<Past>,
+        pages: Pages,
+        connect: C,
+        tasks: TaskTracker,
+        stop: CancellationToken,
+    ) -> Self {
+        Self {
+            settings,
+            metrics,
+            past,
+            shelf: Shelf::new(pages),
+            connect,
+            tasks,
+            stop,
+        }
+    }
+
+    /// Accepts connections until `stop` is cancelled, then closes the listener and returns. HTTP
+    /// connections then finish what they are answering, within the write timeout; upgraded ones go
+    /// on until `connect` returns. All of them are in `tasks`.
+    ///
+    /// At most `max_connections` are open. Further ones are answered 503 with `Retry-After` and
+    /// closed, so that a load balancer or client goes elsewhere.
+    pub async fn run(self, listener: TcpListener) {
+        let server = Arc::new(self);
+        let slots = Arc::new(Semaphore::new(server.settings.max_connections));
+        let refusals = Arc::new(Semaphore::new(REFUSALS));
+        let mut failing = false;
+        loop {
+            let accepted = tokio::select! {
+                biased;
+                () = server.stop.cancelled() => return,
+                accepted = listener.accept() => accepted,
+            };
+            let (stream, address) = match accepted {
+                Ok(accepted) => accepted,
+                Err(reason) if concerns_one_connection(&reason) => continue,
+                Err(reason) => {
+                    if !failing {
+                        tracing::error!(%reason, "connections cannot be accepted");
+                    }
+                    failing = true;
+                    sleep(ACCEPT_PAUSE).await;
+                    continue;
+                }
+            };
+            failing = false;
+            let place = if let Ok(slot) = Arc::clone(&slots).try_acquire_owned() {
+                Place {
+                    permit: slot,
+                    is_refusal: false,
+                }
+            } else if let Ok(refusal) = Arc::clone(&refusals).try_acquire_owned() {
+                Place {
+                    permit: refusal,
+                    is_refusal: true,
+                }
+            } else {
+                continue;
+            };
+            let serving = Arc::clone(&server).serve(stream, address, Arc::new(place));
+            server.tasks.spawn(serving);
+        }
+    }
+
+    async fn serve(self: Arc<Self>, stream: TcpStream, address: SocketAddr, place: Arc<Place>) {
+        // Frames are gathered before they are written; the kernel must not wait for more.
+        if let Err(reason) = stream.set_nodelay(true) {
+            tracing::debug!(%address, %reason, "connection lost before its first request");
+            return;
+        }
+        let service = service_fn(|request| {
+            let (server, place) = (&self, &place);
+            async move { Ok::<_, Infallible>(server.answer(request, address, place).await) }
+        });
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(self.settings.connect_deadline)
+            .max_header_size(HEAD)
+            .max_buf_size(HEAD)
+            .serve_connection(TokioIo::new(stream), service)
+            .with_upgrades();
+        let mut connection = pin!(connection);
+        let ended = tokio::select! {
+            ended = connection.as_mut() => ended,
+            () = async {
+                tokio::select! {
+                    () = self.stop.cancelled() => {}
+                    () = sleep(HTTP_LIFETIME) => {}
+                }
+            } => {
+                connection.as_mut().graceful_shutdown();
+                timeout(self.settings.write_timeout, connection).await.unwrap_or(Ok(()))
+            }
+        };
+        if let Err(reason) = ended {
+            tracing::debug!(%address, %reason, "HTTP connection failed");
+        }
+    }
+
+    /// Answers one request. Its body is never read.
+    async fn answer<B: Body>(
+        self: &Arc<Self>,
+        mut request: Request<B>,
+        address: SocketAddr,
+        place: &Arc<Place>,
+    ) -> Answer {
+        let path = request.uri().path();
+        let answer = if place.is_refusal {
+            closing(unavailable(
+                "overloaded",
+                "This server has as many connections as it may.",
+            ))
+        } else if path == "/ws" {
+            match handshake::check(&request, &self.settings.origins) {
+                Ok(_) if self.stop.is_cancelled() => {
+                    closing(unavailable("restart", "This server is restarting."))
+                }
+                Ok(grant) => {
+                    let peer = Peer {
+                        address,
+                        subprotocol: grant.subprotocol,
+                    };
+                    self.upgrade(&mut request, peer, Arc::clone(place));
+                    grant.answer()
+                }
+                Err(refusal) => refusal.answer(),
+            }
+        } else if let Some(room) = history::room_in(path) {
+            let (query, headers) = (request.uri().query(), request.headers());
+            let origins = &self.settings.origins;
+            history::answer(room, request.method(), query, headers, &self.past, origins).await
+        } else if let Some(page) = self.shelf.answer(path, request.method(), request.headers()) {
+            page
+        } else {
+            error(
+                StatusCode::NOT_FOUND,
+                "not-found",
+                "There is nothing at this path.",
+            )
+        };
+        let status = answer.status();
+        let class = match status.as_u16() {
+            100..=199 => "1xx",
+            200..=299 => "2xx",
+            300..=399 => "3xx",
+            400..=499 => "4xx",
+            _ => "5xx",
+        };
+        self.metrics
+            .gateway
+            .http_requests
+            .with_label_values(&[class])
+            .inc();
+        let (method, path) = (request.method(), request.uri().path());
+        tracing::debug!(%address, %method, path, status = status.as_u16(), "request");
+        answer
+    }
+
+    /// Starts the connection's own task. Of the request nothing but the promise of the upgrade goes
+    /// with it, so that what HTTP needed is given back.
+    fn upgrade<B>(self: &Arc<Self>, request: &mut Request<B>, peer: Peer, place: Arc<Place>) {
+        let upgrade = hyper::upgrade::on(request);
+        let server = Arc::clone(self);
+        self.tasks.spawn(async move {
+            let _place = place;
+            let Some(socket) = handshake::finish(upgrade, &server.settings).await else {
+                tracing::debug!(address = %peer.address, "connection lost during its upgrade");
+                return;
+            };
+            let connection = (server.connect)(socket, peer);
+            drop(server);
+            connection.await;
+        });
+    }
+}
+
+/// What a connection occupies until it ends.
+struct Place {
+    #[expect(dead_code, reason = "holding it is its use")]
+    permit: OwnedSemaphorePermit,
+    /// All that it is for is to be told that there is no room.
+    is_refusal: bool,
+}
+
+fn closing(mut answer: Answer) -> Answer {
+    set(&mut answer, CONNECTION, "close");
+    answer
+}
+
+/// Whether an error of `accept` says something about the connection that would have come, and
+/// nothing about the next.
+fn concerns_one_connection(reason: &io::Error) -> bool {
+    matches!(
+        reason.kind(),
+        ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset | ErrorKind::ConnectionRefused
+    )
+}

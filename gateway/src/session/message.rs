@@ -1,0 +1,74 @@
+//! A message as a MESSAGE frame (STOMP 1.2, section "MESSAGE").
+
+use bytes::Bytes;
+use shared::message::Message;
+use shared::stomp::encode;
+use shared::stomp::{Command, Frame};
+
+use super::output::{Address, Outgoing};
+
+/// Encodes a message for the subscriptions with this address.
+pub fn message_frame(message: &Message, address: &Address, replayed: bool) -> Outgoing {
+    let mut frame = Frame::new(Command::Message);
+    if let Some(subscription) = &address.subscription {
+        frame = frame.with("subscription", subscription);
+    }
+    frame = frame
+        .with("message-id", &message.id.to_string())
+        .with("destination", &address.destination)
+        .with("sender", message.sender.as_str())
+        .with("created-at", &message.id.created_at_rfc3339());
+    if let Some(content_type) = &message.content_type {
+        frame = frame.with("content-type", content_type);
+    }
+    if let Some(prev) = message.prev {
+        frame = frame.with("prev", &prev.to_string());
+    }
+    if replayed {
+        frame = frame.with("replayed", "true");
+    }
+    for (name, value) in &message.headers {
+        frame = frame.with(name, value);
+    }
+    let frame = frame.with_body(message.body.clone());
+    let octets = encode(&frame, address.version);
+    // A client that decodes text messages must not be handed what is no text.
+    let opaque = message.content_type.as_deref() == Some("application/octet-stream")
+        || std::str::from_utf8(&message.body).is_err();
+    if opaque {
+        Outgoing::Binary(octets)
+    } else {
+        Outgoing::Text(octets)
+    }
+}
+
+/// Whether a SEND's header travels with the message. The others steer this server, carry
+/// credentials, or are the server's to say.
+pub(super) fn is_forwarded(name: &str) -> bool {
+    const OURS: [&str; 20] = [
+        "destination",
+        "content-length",
+        "content-type",
+        "receipt",
+        "receipt-after",
+        "idempotency-key",
+        "ephemeral",
+        "persist",
+        "transaction",
+        "subscription",
+        "message-id",
+        "ack",
+        "sender",
+        "created-at",
+        "prev",
+        "replayed",
+        "recovered",
+        "login",
+        "passcode",
+        "authorization",
+    ];
+    !OURS.iter().any(|ours| name.eq_ignore_ascii_case(ours))
+}
+
+/// A heart-beat: exactly one line feed, a WebSocket message of its own.
+pub(super) const HEART_BEAT: Outgoing = Outgoing::Text(Bytes::from_static(b"\n"));

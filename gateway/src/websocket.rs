@@ -1,0 +1,235 @@
+//! One WebSocket, driven by one task: the only thing between a session and its client's octets.
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::{Sink, SinkExt, Stream, StreamExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::time::timeout;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::error::{CapacityError, Error, ProtocolError};
+use tokio_tungstenite::tungstenite::protocol::frame::Frame;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
+use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
+use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
+
+use crate::session::output::Outgoing;
+
+/// Frames are gathered up to this many octets before they are written.
+pub const WRITE_BUFFER: usize = 32 << 10;
+
+/// The library allocates its read buffer for every connection and zero-fills what is free of it
+/// at every read.
+const READ_BUFFER: usize = 4 << 10;
+
+/// The longest header of a frame that a server sends (RFC 6455, section 5.2).
+const FRAME_HEADER: usize = 10;
+
+/// The longest reason that a Close frame has room for (RFC 6455, section 5.5).
+const CLOSE_REASON: usize = 123;
+
+/// What a client sent, or what became of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Incoming {
+    /// The payload of a text or binary message: octets of the STOMP stream.
+    Data(Bytes),
+    /// The answer to a [`Outgoing::Ping`].
+    Pong,
+    /// Everything queued has been written: there is room for more.
+    Flushed,
+    /// The client closed the WebSocket, or is gone. [`Socket::close`] answers its Close.
+    Closed,
+    /// A message is larger than allowed. Nothing can be read any more.
+    TooLarge,
+    /// The client broke the WebSocket protocol in this way. Nothing can be read any more.
+    Failed(String),
+}
+
+/// Why a message cannot be queued.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SocketError {
+    /// The client reads too slowly: too much is pending.
+    #[error("the write buffer is full")]
+    Full,
+    /// The WebSocket is closing or gone.
+    #[error("{0}")]
+    Gone(String),
+}
+
+/// The server's end of a WebSocket (RFC 6455), without extensions.
+///
+/// Reading never waits for writing: a client that does not read is still heard. Pings are answered
+/// and fragments joined here. Nothing is written until [`next`](Self::next) or
+/// [`flush`](Self::flush) is awaited, or more than [`WRITE_BUFFER`] is pending.
+pub struct Socket<S> {
+    stream: WebSocketStream<S>,
+    /// Octets queued since everything was last known to be written.
+    pending: usize,
+    /// The library has reported an error and will not read again.
+    broken: bool,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
+    /// Takes a connection over after the opening handshake. `read_ahead` is what was read from it
+    /// already, `max_message_bytes` bounds a message from the client and the bound of what may be
+    /// pending follows `max_queued_bytes`, the largest sum that is queued between two flushes.
+    pub async fn new(
+        stream: S,
+        read_ahead: &[u8],
+        max_message_bytes: usize,
+        max_queued_bytes: usize,
+    ) -> Self {
+        let config = WebSocketConfig::default()
+            .read_buffer_size(READ_BUFFER)
+            .write_buffer_size(WRITE_BUFFER)
+            .max_write_buffer_size(WRITE_BUFFER + max_queued_bytes)
+            .max_message_size(Some(max_message_bytes))
+            .max_frame_size(Some(max_message_bytes));
+        let stream = WebSocketStream::from_partially_read(
+            stream,
+            read_ahead.to_vec(),
+            Role::Server,
+            Some(config),
+        )
+        .await;
+        Self {
+            stream,
+            pending: 0,
+            broken: false,
+        }
+    }
+
+    /// Waits for what the client sends, and meanwhile writes what is queued. Nothing is lost when
+    /// the future is dropped.
+    pub async fn next(&mut self) -> Incoming {
+        poll_fn(|cx| self.poll_incoming(cx)).await
+    }
+
+    fn poll_incoming(&mut self, cx: &mut Context<'_>) -> Poll<Incoming> {
+        if self.pending > 0
+            && let Poll::Ready(flushed) = Pin::new(&mut self.stream).poll_flush(cx)
+        {
+            self.pending = 0;
+            return Poll::Ready(match flushed {
+                Ok(()) => Incoming::Flushed,
+                Err(error) => self.failed(error),
+            });
+        }
+        loop {
+            let incoming = match ready!(Pin::new(&mut self.stream).poll_next(cx)) {
+                Some(Ok(Message::Text(text))) => Incoming::Data(text.into()),
+                Some(Ok(Message::Binary(octets))) => Incoming::Data(octets),
+                Some(Ok(Message::Pong(_))) => Incoming::Pong,
+                Some(Ok(Message::Ping(_) | Message::Frame(_))) => continue,
+                Some(Ok(Message::Close(_))) | None => Incoming::Closed,
+                Some(Err(error)) => self.failed(error),
+            };
+            return Poll::Ready(incoming);
+        }
+    }
+
+    fn failed(&mut self, error: Error) -> Incoming {
+        self.broken = true;
+        match error {
+            Error::Capacity(CapacityError::MessageTooLong { .. }) => Incoming::TooLarge,
+            Error::Io(_)
+            | Error::ConnectionClosed
+            | Error::AlreadyClosed
+            | Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) => Incoming::Closed,
+            other => Incoming::Failed(other.to_string()),
+        }
+    }
+
+    /// Queues a message. Its octets are copied once, into the write buffer.
+    ///
+    /// # Errors
+    /// [`SocketError::Full`] when the bound of what may be pending is reached, which does not
+    /// happen to who queues only while there [is room](Self::has_room).
+    pub fn queue(&mut self, message: Outgoing) -> Result<(), SocketError> {
+        let message = match message {
+            // As a frame it is not checked again for being UTF-8.
+            Outgoing::Text(text) => {
+                Message::Frame(Frame::message(text, OpCode::Data(Data::Text), true))
+            }
+            Outgoing::Binary(octets) => Message::Binary(octets),
+            Outgoing::Ping => Message::Ping(Bytes::new()),
+        };
+        let octets = message.len() + FRAME_HEADER;
+        Pin::new(&mut self.stream)
+            .start_send(message)
+            .map_err(|error| match error {
+                Error::WriteBufferFull(_) => SocketError::Full,
+                other => SocketError::Gone(other.to_string()),
+            })?;
+        self.pending += octets;
+        Ok(())
+    }
+
+    /// Whether everything queued has been written to the operating system.
+    pub fn is_flushed(&self) -> bool {
+        self.pending == 0
+    }
+
+    /// Whether so little is pending that more should be queued.
+    pub fn has_room(&self) -> bool {
+        self.pending < WRITE_BUFFER
+    }
+
+    /// Writes everything queued. Nothing is lost when the future is dropped.
+    ///
+    /// # Errors
+    /// [`SocketError::Gone`] when the client is gone.
+    pub async fn flush(&mut self) -> Result<(), SocketError> {
+        self.stream
+            .flush()
+            .await
+            .map_err(|error| SocketError::Gone(error.to_string()))?;
+        self.pending = 0;
+        Ok(())
+    }
+
+    /// Ends the connection in order (RFC 6455, section 7): writes what is queued, sends Close,
+    /// and waits for the client's Close while reading past what it still sends, so that the
+    /// operating system does not answer that with a reset, which would take the last messages
+    /// from the client. All of it takes at most `deadline`. A Close of the client is answered with
+    /// its own code.
+    pub async fn close(mut self, code: u16, reason: &str, deadline: Duration) {
+        let reason = Utf8Bytes::from(&reason[..reason.floor_char_boundary(CLOSE_REASON)]);
+        // Who has gone, or does not read in time, is not told.
+        let _ = timeout(deadline, async move {
+            self.flush().await.ok()?;
+            match self
+                .stream
+                .send(Message::Close(Some(CloseFrame {
+                    code: code.into(),
+                    reason,
+                })))
+                .await
+            {
+                // The client's Close came first: its answer is what is left to write.
+                Err(Error::Protocol(ProtocolError::SendAfterClosing)) => {
+                    self.flush().await.ok()?;
+                }
+                sent => sent.ok()?,
+            }
+            while !self.broken {
+                match self.stream.next().await {
+                    Some(Ok(_)) => {}
+                    Some(Err(_)) => self.broken = true,
+                    None => break,
+                }
+            }
+            let stream = self.stream.get_mut();
+            stream.shutdown().await.ok()?;
+            if self.broken {
+                let mut scrap = vec![0; READ_BUFFER];
+                while stream.read(&mut scrap).await.ok()? > 0 {}
+            }
+            Some(())
+        })
+        .await;
+    }
+}

@@ -1,0 +1,127 @@
+//! A gateway inside the test's process, on an embedded broker and store.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Parser;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use gateway::Parts;
+use gateway::config::{GatewayArgs, Settings};
+use gateway::server::Pages;
+use harness::{StompClient, StompOptions};
+use shared::admin::Readiness;
+use shared::broker::{Broker, Feed, Settled};
+use shared::config::{BrokerSettings, CommonArgs, StoreSettings, StoreUrl};
+use shared::metrics::Metrics;
+use shared::store::Store;
+
+#[derive(Parser)]
+struct Flags {
+    #[command(flatten)]
+    gateway: GatewayArgs,
+    #[command(flatten)]
+    common: CommonArgs,
+}
+
+/// What gateways of one test share.
+pub(crate) struct Backend {
+    pub(crate) broker: Arc<dyn Broker>,
+    pub(crate) store: Arc<dyn Store>,
+    _dir: tempfile::TempDir,
+}
+
+/// A running gateway.
+pub(crate) struct Running {
+    pub(crate) address: String,
+    pub(crate) metrics: Metrics,
+    pub(crate) readiness: Readiness,
+    pub(crate) stop: CancellationToken,
+    pub(crate) ended: JoinHandle<()>,
+}
+
+/// `memory:` with these flags, and SQLite in a folder of its own.
+pub(crate) async fn backend(flags: &[&str]) -> Backend {
+    let dir = tempfile::tempdir().unwrap();
+    let flags = Flags::parse_from(["gateway", "--broker", "memory:"].iter().chain(flags));
+    let url = Some(StoreUrl::Sqlite(dir.path().join("messages.db")));
+    let store: StoreSettings = flags.common.store_settings(url).unwrap();
+    let broker: BrokerSettings = flags
+        .common
+        .broker_settings(Some(shared::config::BrokerUrl::Memory))
+        .unwrap();
+    Backend {
+        broker: shared::broker::open(&broker, &Metrics::new(), None)
+            .await
+            .unwrap(),
+        store: shared::store::open(&store).await.unwrap(),
+        _dir: dir,
+    }
+}
+
+impl Backend {
+    /// Starts a gateway with these flags.
+    pub(crate) async fn gateway(&self, flags: &[&str]) -> Running {
+        let flags = Flags::parse_from(["gateway"].iter().chain(flags));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let (metrics, readiness) = (Metrics::new(), Readiness::new());
+        let stop = CancellationToken::new();
+        let parts = Parts {
+            name: "gateway",
+            listener,
+            settings: Settings::from_args(&flags.gateway).unwrap(),
+            broker: Arc::clone(&self.broker),
+            store: Arc::clone(&self.store),
+            pages: Pages::default(),
+            metrics: metrics.clone(),
+            readiness: readiness.clone(),
+            drain_timeout: flags.common.drain_timeout,
+        };
+        let run = gateway::run(parts, stop.clone());
+        let ended = tokio::spawn(async move { run.await.unwrap() });
+        Running {
+            address,
+            metrics,
+            readiness,
+            stop,
+            ended,
+        }
+    }
+
+    /// Moves what is accepted into the store, as a persister does.
+    pub(crate) async fn storing(&self) -> JoinHandle<()> {
+        let feed = self.broker.open_feed("test").await.unwrap();
+        tokio::spawn(store_all(feed, Arc::clone(&self.store)))
+    }
+}
+
+async fn store_all(mut feed: Box<dyn Feed>, store: Arc<dyn Store>) {
+    loop {
+        let entries = feed.next(50, Duration::from_millis(3)).await.unwrap();
+        let batch: Vec<_> = entries
+            .iter()
+            .map(|entry| entry.content.clone().unwrap())
+            .collect();
+        store.insert(&batch).await.unwrap();
+        let settled = entries.iter().map(|entry| Settled {
+            id: entry.id,
+            notify: entry.notify,
+        });
+        feed.settle(settled.collect()).await.unwrap();
+    }
+}
+
+impl Running {
+    pub(crate) fn url(&self) -> String {
+        format!("ws://{}/ws", self.address)
+    }
+
+    pub(crate) async fn client(&self, user: &str) -> StompClient {
+        StompClient::connect(&self.url(), StompOptions::login(user))
+            .await
+            .unwrap()
+    }
+}

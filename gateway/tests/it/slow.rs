@@ -1,0 +1,84 @@
+//! Clients that do not read: each meets its bound, and the others notice nothing.
+
+use bytes::Bytes;
+
+use crate::running::backend;
+
+/// More than the kernel's buffers of a loopback connection can take.
+const MESSAGES: usize = 700;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_never_reads_is_cut_off_and_the_others_miss_nothing() {
+    let backend = backend(&["--recent-max", "1"]).await;
+    let storing = backend.storing().await;
+    let gateway = backend.gateway(&["--write-timeout", "1h"]).await;
+    let mut mute = gateway.client("mute").await;
+    mute.subscribe("s", "/topic/rooms/r", &[]).await.unwrap();
+    let mut reader = gateway.client("reader").await;
+    reader.subscribe("s", "/topic/rooms/r", &[]).await.unwrap();
+
+    let mut sender = gateway.client("sender").await;
+    let body = Bytes::from(vec![b'x'; 32 << 10]);
+    for _ in 0..MESSAGES {
+        sender
+            .send("/app/rooms/r", body.clone(), &[])
+            .await
+            .unwrap();
+        reader.message().await.unwrap();
+    }
+    let gone = gateway
+        .metrics
+        .gateway
+        .disconnects
+        .with_label_values(&["slow-consumer"]);
+    harness::until("the mute client to be cut off", async || gone.get() == 1).await;
+    assert_eq!(gateway.metrics.gateway.connections.get(), 2);
+
+    // It comes back with `after` and misses nothing.
+    let mut last = mute.message().await.unwrap();
+    while let Ok(next) = mute.message().await {
+        assert_eq!(next.header("prev"), last.header("message-id"));
+        last = next;
+    }
+    let after = last.header("message-id").unwrap().to_owned();
+    let mut back = gateway.client("mute").await;
+    let told = back
+        .subscribe("s", "/topic/rooms/r", &[("after", &after)])
+        .await
+        .unwrap();
+    assert_eq!(told.header("recovered"), Some("true"));
+    storing.abort();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_socket_that_takes_nothing_is_closed_at_the_write_timeout() {
+    let backend = backend(&["--recent-max", "1"]).await;
+    let storing = backend.storing().await;
+    let flags = ["--write-timeout", "200ms", "--max-outbox-bytes", "1GiB"];
+    let gateway = backend.gateway(&flags).await;
+    let mut mute = gateway.client("mute").await;
+    mute.subscribe("s", "/topic/rooms/r", &[]).await.unwrap();
+    let mut sender = gateway.client("sender").await;
+    let body = Bytes::from(vec![b'x'; 32 << 10]);
+    let gone = gateway
+        .metrics
+        .gateway
+        .disconnects
+        .with_label_values(&["write-timeout"]);
+    for _ in 0..MESSAGES {
+        if gone.get() > 0 {
+            break;
+        }
+        sender
+            .send("/app/rooms/r", body.clone(), &[])
+            .await
+            .unwrap();
+    }
+    harness::until("the stuck socket to be closed", async || gone.get() == 1).await;
+    assert_eq!(
+        gateway.metrics.gateway.outbox_bytes.get(),
+        0,
+        "what waited is let go of"
+    );
+    storing.abort();
+}

@@ -1,0 +1,242 @@
+//! The command line.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use shared::config::positive_duration;
+
+use crate::body;
+
+/// Sends messages to Roomcast at a fixed rate, measures how long they take, and proves that none
+/// was lost, doubled or out of order.
+#[derive(Debug, Parser)]
+#[command(name = "loadtest", version, max_term_width = 100)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub load: Load,
+}
+
+/// What kind of load.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Load {
+    /// Users in rooms who send messages with receipts.
+    ///
+    /// Every user subscribes to one room; messages leave on a schedule that does not wait for
+    /// answers, so a slow server shows as latency and not as a lower rate. Latency counts from
+    /// the moment a message was due, in microseconds.
+    ///
+    /// Exit code 0: everything arrived, once and in order, and was receipted. 1: something was
+    /// not. 64: a flag is wrong. 69: a gateway could not be reached.
+    #[command(after_help = EXAMPLES)]
+    Rooms(RoomsArgs),
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  1:1 chats, 1,000 messages a second, two gateways:
+    loadtest rooms --gateway ws://127.0.0.1:8080/ws --gateway ws://127.0.0.1:8081/ws \\
+      --users 500 --room-size 2 --rate 1000 --duration 30s --history-check
+  One room of 100, with the CPU time that the gateway takes for each delivered message:
+    loadtest rooms --gateway ws://127.0.0.1:8080/ws --users 100 --rooms 1 --rate 100 \\
+      --pid gateway=$(pidof gateway)";
+
+/// Flags of `loadtest rooms`.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct RoomsArgs {
+    /// WebSocket URL of a gateway, ws://HOST:PORT/ws; may be repeated.
+    ///
+    /// The members of each room are spread over all of them.
+    #[arg(long = "gateway", value_name = "URL", required = true)]
+    pub gateways: Vec<GatewayUrl>,
+
+    /// Users, each with one connection in one room.
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub users: u32,
+
+    /// Rooms that the users are spread over evenly.
+    #[arg(long, value_name = "N", conflicts_with = "room_size")]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub rooms: Option<u32>,
+
+    /// Users in each room, instead of --rooms; the last room may have fewer [default: 2].
+    #[arg(long, value_name = "N")]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub room_size: Option<u32>,
+
+    /// Messages sent a second, by all users together.
+    #[arg(long, value_name = "PER_SECOND", default_value = "100", value_parser = rate)]
+    pub rate: f64,
+
+    /// How long to send, such as 10s or 5m.
+    #[arg(long, value_name = "TIME", default_value = "10s")]
+    #[arg(value_parser = positive_duration)]
+    pub duration: Duration,
+
+    /// Octets of each message's body; the first 40 say who sent it and when.
+    #[arg(long, value_name = "BYTES", default_value_t = 128)]
+    #[arg(value_parser = clap::value_parser!(u32).range(body::HEAD_BYTES as i64..=16_777_216))]
+    pub body_bytes: u32,
+
+    /// What a receipt is to wait for; without it the gateway's own setting holds.
+    #[arg(long, value_name = "WHEN", value_enum)]
+    pub receipt_after: Option<ReceiptAfter>,
+
+    /// Read every room's history at the end and compare it with what was receipted and seen.
+    #[arg(long)]
+    pub history_check: bool,
+
+    /// How long to wait, after the last message was sent, for what is still missing, and again for
+    /// the history.
+    #[arg(long, value_name = "TIME", default_value = "30s")]
+    #[arg(value_parser = positive_duration)]
+    pub settle: Duration,
+
+    /// How long a connection may take until it is subscribed.
+    #[arg(long, value_name = "TIME", default_value = "30s")]
+    #[arg(value_parser = positive_duration)]
+    pub connect_timeout: Duration,
+
+    /// Seed of the order in which users send and of the bodies' text; the same seed, the same load.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub seed: u64,
+
+    /// Charge the CPU time of a local process to the delivered messages; may be repeated.
+    #[arg(long = "pid", value_name = "NAME=PID")]
+    pub pids: Vec<NamedPid>,
+
+    /// Write the result as JSON to this file too.
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+}
+
+/// What a receipt waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ReceiptAfter {
+    /// The broker has the message.
+    Accepted,
+    /// The store has the message.
+    Stored,
+}
+
+impl ReceiptAfter {
+    /// The value of the header.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Accepted => "accepted",
+            Self::Stored => "stored",
+        }
+    }
+}
+
+/// A gateway: `ws://HOST:PORT/PATH`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct GatewayUrl {
+    url: String,
+    authority: String,
+}
+
+impl GatewayUrl {
+    /// The URL as it was given.
+    pub(crate) fn as_str(&self) -> &str {
+        &self.url
+    }
+
+    /// `HOST:PORT`, for WebSocket and for the history.
+    pub(crate) fn authority(&self) -> &str {
+        &self.authority
+    }
+}
+
+impl FromStr for GatewayUrl {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        const WANTED: &str = "a URL such as ws://127.0.0.1:8080/ws is needed";
+        let rest = text.strip_prefix("ws://").ok_or(WANTED)?;
+        let (authority, path) = rest.split_once('/').ok_or(WANTED)?;
+        if authority.is_empty() || authority.contains('@') || path.is_empty() {
+            return Err(WANTED);
+        }
+        let has_port = authority
+            .rsplit_once(':')
+            .is_some_and(|(_, port)| !port.ends_with(']'));
+        let authority = if has_port {
+            authority.to_owned()
+        } else {
+            format!("{authority}:80")
+        };
+        Ok(Self {
+            url: text.to_owned(),
+            authority,
+        })
+    }
+}
+
+/// A process whose CPU time is charged.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct NamedPid {
+    /// Its name in the report.
+    pub name: String,
+    /// Its process id.
+    pub pid: u32,
+}
+
+impl FromStr for NamedPid {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        const WANTED: &str = "a name and a process id are needed, such as gateway=4711";
+        let (name, pid) = text.split_once('=').ok_or(WANTED)?;
+        let pid = pid.parse().map_err(|_| WANTED)?;
+        Ok(Self {
+            name: name.to_owned(),
+            pid,
+        })
+    }
+}
+
+fn rate(text: &str) -> Result<f64, &'static str> {
+    match text.parse() {
+        Ok(rate) if (0.01..=1_000_000.0).contains(&rate) => Ok(rate),
+        _ => Err("messages a second from 0.01 to 1000000 are needed, such as 100 or 2.5"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_gateway_is_reached_at_its_port_or_80() {
+        let parse = |text: &str| text.parse::<GatewayUrl>();
+        assert_eq!(
+            parse("ws://[::1]:8080/ws").unwrap().authority(),
+            "[::1]:8080"
+        );
+        assert_eq!(
+            parse("ws://chat.example/ws").unwrap().authority(),
+            "chat.example:80"
+        );
+        assert_eq!(parse("ws://[::1]/ws").unwrap().authority(), "[::1]:80");
+        for wrong in [
+            "",
+            "http://a/ws",
+            "wss://a/ws",
+            "ws://a",
+            "ws:///ws",
+            "ws://u@a/ws",
+        ] {
+            assert!(parse(wrong).is_err(), "{wrong:?}");
+        }
+    }
+}

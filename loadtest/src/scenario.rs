@@ -1,0 +1,291 @@
+//! `loadtest rooms`: connect everybody, send, wait for what is owed, compare with the history.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures_util::stream::{self, StreamExt, TryStreamExt};
+use shared::exit::Failure;
+use tokio::sync::Notify;
+use tokio::task::{JoinError, JoinSet, spawn_blocking};
+use tokio::time::{sleep, sleep_until, timeout};
+use uuid::Uuid;
+
+use crate::body::Bodies;
+use crate::client::{ClientError, Connection, User, pace};
+use crate::config::{NamedPid, RoomsArgs};
+use crate::cpu;
+use crate::history;
+use crate::ledger::Faults;
+use crate::report::{Cpu, History, LATE, Load, Percentiles, Report};
+use crate::run::{Run, Schedule, Seating};
+
+/// Connections that are being made, or histories being read, at one time.
+const AT_ONCE: usize = 16;
+
+/// From the last connection to the first message: time for every task to start.
+const HEAD_START: Duration = Duration::from_millis(200);
+
+/// How long to listen, when everything has come, for what comes again.
+const AFTERMATH: Duration = Duration::from_secs(1);
+
+/// How long users may take to leave.
+const LEAVING: Duration = Duration::from_secs(10);
+
+/// Runs the load to its end.
+///
+/// # Errors
+/// [`Failure`] when it could not be run. That messages were lost is no error but in the report.
+pub(crate) async fn rooms(args: &RoomsArgs) -> Result<Report, Failure> {
+    let seating = match (args.rooms, args.room_size) {
+        (Some(rooms), _) if rooms > args.users => {
+            return Err(Failure::Config(
+                "--rooms: there are more rooms than --users".into(),
+            ));
+        }
+        (Some(rooms), _) => Seating::Rooms(rooms),
+        (None, size) => Seating::Size(size.unwrap_or(2)),
+    };
+    let seats = seating.seats(args.users);
+    // Names are new in every run, so that an earlier run's messages are not in the rooms.
+    let number = Uuid::new_v4().as_fields().0;
+    let prefix = format!("load-{number:08x}");
+    let names = seats
+        .iter()
+        .map(|seat| format!("{prefix}-u{}", seat.user))
+        .collect::<Vec<_>>();
+    let room_name = |room: usize| format!("{prefix}-r{room}");
+
+    let connecting = seats.iter().map(|seat| {
+        let gateway = &args.gateways[(seat.room + seat.member) % args.gateways.len()];
+        let (user, room) = (&names[seat.user as usize], room_name(seat.room));
+        async move {
+            timeout(args.connect_timeout, Connection::open(gateway, user, &room))
+                .await
+                .map_err(|_| "no answer in time".to_owned())
+                .and_then(|opened| opened.map_err(|error| error.to_string()))
+                .map_err(|reason| Failure::Unavailable(format!("{}: {reason}", gateway.as_str())))
+        }
+    });
+    let connections: Vec<Connection> = stream::iter(connecting)
+        .buffered(AT_ONCE)
+        .try_collect()
+        .await?;
+
+    let mut rng = fastrand::Rng::with_seed(args.seed);
+    let bodies = Bodies::new(number, args.body_bytes, &mut rng);
+    let mut turns = (0..args.users).collect::<Vec<_>>();
+    rng.shuffle(&mut turns);
+    let schedule = Schedule::new(args.rate, args.duration, seats.len());
+    let before = used(&args.pids);
+    let start = Instant::now() + HEAD_START;
+    let run = Arc::new(Run::new(start, schedule, bodies, seats, names, &turns));
+
+    let mut users = users(args, &run, &turns, connections, room_name);
+    let mut cut_off = BTreeMap::new();
+    let end = start + args.duration + args.settle;
+    loop {
+        tokio::select! {
+            () = run.done.cancelled() => break,
+            () = sleep_until(end.into()) => break,
+            ended = users.join_next() => match ended {
+                Some(ended) => note(&mut cut_off, ended),
+                None => break,
+            },
+        }
+    }
+    let elapsed = start.elapsed();
+    let after = used(&args.pids);
+    if run.done.is_cancelled() {
+        sleep(AFTERMATH).await;
+    }
+    run.stop.cancel();
+    let leaving = async {
+        while let Some(ended) = users.join_next().await {
+            note(&mut cut_off, ended);
+        }
+    };
+    if timeout(LEAVING, leaving).await.is_err() {
+        users.abort_all();
+    }
+
+    let history = if args.history_check {
+        Some(compare(args, &run, room_name).await)
+    } else {
+        None
+    };
+    let rooms = run.rooms();
+    let load = Load {
+        gateways: args
+            .gateways
+            .iter()
+            .map(|gateway| gateway.as_str().to_owned())
+            .collect(),
+        users: run.seats.len(),
+        rooms,
+        rate: args.rate,
+        messages: run.schedule.messages as u64,
+        duration_seconds: args.duration.as_secs_f64(),
+        body_bytes: args.body_bytes,
+        receipt_after: args.receipt_after.map(|after| after.as_str()),
+        seed: args.seed,
+        prefix,
+    };
+    Ok(report(
+        load,
+        &run,
+        elapsed,
+        cut_off,
+        history,
+        charges(&args.pids, &before, &after, &run),
+    ))
+}
+
+fn users(
+    args: &RoomsArgs,
+    run: &Arc<Run>,
+    turns: &[u32],
+    connections: Vec<Connection>,
+    room_name: impl Fn(usize) -> String,
+) -> JoinSet<Result<(), ClientError>> {
+    let bells = turns
+        .iter()
+        .map(|_| Arc::new(Notify::new()))
+        .collect::<Vec<_>>();
+    let mut turn_of = vec![0; turns.len()];
+    for (turn, &user) in turns.iter().enumerate() {
+        turn_of[user as usize] = turn;
+    }
+    let mut users = JoinSet::new();
+    for (connection, &seat) in connections.into_iter().zip(&run.seats) {
+        let turn = turn_of[seat.user as usize];
+        let user = User {
+            seat,
+            turn,
+            sent: 0,
+            due: Arc::clone(&bells[turn]),
+            destination: format!("/app/rooms/{}", room_name(seat.room)),
+            receipt_after: args.receipt_after,
+        };
+        users.spawn(connection.drive(user, Arc::clone(run)));
+    }
+    let run = Arc::clone(run);
+    spawn_blocking(move || pace(&run, &bells));
+    users
+}
+
+fn note(cut_off: &mut BTreeMap<String, u64>, ended: Result<Result<(), ClientError>, JoinError>) {
+    let reason = match ended {
+        Ok(Ok(())) => return,
+        Ok(Err(error)) => error.to_string(),
+        Err(error) => error.to_string(),
+    };
+    *cut_off.entry(reason).or_default() += 1;
+}
+
+/// Compares every room's history with its ledger, each at one of the gateways.
+async fn compare(args: &RoomsArgs, run: &Run, room_name: impl Fn(usize) -> String) -> History {
+    let deadline = tokio::time::Instant::now() + args.settle;
+    let mut readings = stream::iter((0..run.rooms()).map(|room| {
+        let gateway = &args.gateways[room % args.gateways.len()];
+        let name = room_name(room);
+        let least = run.ledger(room).receipts();
+        async move {
+            (
+                room,
+                history::read(gateway.authority(), &name, least, deadline).await,
+            )
+        }
+    }))
+    .buffer_unordered(AT_ONCE);
+
+    let mut found = History {
+        rooms: 0,
+        messages: 0,
+        unread: BTreeMap::new(),
+    };
+    while let Some((room, history)) = readings.next().await {
+        match history {
+            Ok(all) => {
+                found.rooms += 1;
+                found.messages += all.len() as u64;
+                run.ledger(room).stored(all.iter().map(|stored| {
+                    let origin = run.origin(Some(&stored.sender), stored.body.as_bytes());
+                    let message = origin.filter(|(seat, _)| seat.room == room);
+                    (
+                        stored.id,
+                        message.map(|(seat, stamp)| (seat.member, stamp.seq as usize)),
+                    )
+                }));
+            }
+            Err(error) => *found.unread.entry(error.to_string()).or_default() += 1,
+        }
+    }
+    found
+}
+
+/// What each process has used so far, this one last.
+fn used(pids: &[NamedPid]) -> Vec<io::Result<Duration>> {
+    let named = pids
+        .iter()
+        .map(|NamedPid { pid, .. }| cpu::used(&pid.to_string()));
+    named.chain([cpu::used("self")]).collect()
+}
+
+fn charges(
+    pids: &[NamedPid],
+    before: &[io::Result<Duration>],
+    after: &[io::Result<Duration>],
+    run: &Run,
+) -> Vec<Cpu> {
+    let names = pids.iter().map(|pid| &pid.name[..]).chain(["loadtest"]);
+    let used = before
+        .iter()
+        .zip(after)
+        .map(|(before, after)| match (before, after) {
+            (Ok(before), Ok(after)) => after.checked_sub(*before),
+            _ => None,
+        });
+    names
+        .zip(used)
+        .map(|(name, used)| Cpu::charge(name, used, run.delivered_count()))
+        .collect()
+}
+
+fn report(
+    load: Load,
+    run: &Run,
+    elapsed: Duration,
+    cut_off: BTreeMap<String, u64>,
+    history: Option<History>,
+    cpu: Vec<Cpu>,
+) -> Report {
+    let mut faults = Faults::default();
+    for room in 0..run.rooms() {
+        faults += run.ledger(room).close();
+    }
+    let latencies = run.all_latencies();
+    // The last message takes its share of the time too.
+    let sending = run.sending() + Duration::from_secs_f64(1.0 / run.schedule.rate);
+    let unread = history
+        .as_ref()
+        .is_some_and(|history| !history.unread.is_empty());
+    let all_sent = run.sent_count() == load.messages;
+    Report {
+        ok: faults.is_clean() && cut_off.is_empty() && !unread && all_sent,
+        sent: run.sent_count(),
+        sent_per_second: run.sent_count() as f64 / sending.as_secs_f64(),
+        delivered: run.delivered_count(),
+        delivered_per_second: run.delivered_count() as f64 / elapsed.as_secs_f64(),
+        send_to_receive_us: Percentiles::of(&latencies.receive),
+        send_to_receipt_us: Percentiles::of(&latencies.receipt),
+        late_sends: latencies.lag.len() - latencies.lag.count_between(0, LATE),
+        generator_lag_us: Percentiles::of(&latencies.lag),
+        load,
+        faults,
+        cut_off,
+        history,
+        cpu,
+    }
+}

@@ -1,0 +1,234 @@
+// The page: choosing a name and a room, the connection's state, and the composer.
+
+import { Link } from '/link.js';
+import { MAX_BODY, Room } from '/room.js';
+import { octets } from '/stomp.js';
+import { View } from '/view.js';
+
+const ERROR_MS = 10_000;
+const ROOM = /^[A-Za-z0-9._~:@-]{1,128}$/;
+const CONTROL = /\p{Cc}/u;
+const MAX_NAME = 128;
+
+const byId = (id) => document.getElementById(id);
+const text = byId('text');
+
+/// What is open: `{ name, room, link, view }`, or null while joining.
+let chat = null;
+let older = false;
+
+// ---- Joining and leaving
+
+byId('join-form').addEventListener('submit', (event) => {
+  event.preventDefault();
+  const name = byId('name').value.trim();
+  const room = byId('room').value.trim();
+  const [field, problem] = checked(name, room);
+  byId('join-error').textContent = problem;
+  for (const id of ['name', 'room']) byId(id).setAttribute('aria-invalid', String(id === field));
+  if (problem) {
+    byId(field).focus();
+    return;
+  }
+  history.pushState(null, '', `/?${new URLSearchParams({ room, name })}`);
+  enter(name, room);
+});
+
+byId('leave').addEventListener('click', () => {
+  history.pushState(null, '', '/');
+  leave();
+});
+
+addEventListener('popstate', () => follow());
+
+function checked(name, room) {
+  if (name === '') return ['name', 'Please give a name.'];
+  if (octets(name) > MAX_NAME) return ['name', 'This name is too long.'];
+  if (CONTROL.test(name)) return ['name', 'This name has a character that cannot be shown.'];
+  if (room === '') return ['room', 'Please give a room.'];
+  if (!ROOM.test(room)) return ['room', 'A room’s name is up to 128 letters, digits and . _ ~ : @ - without spaces.'];
+  // A URL cannot name these two.
+  if (room === '.' || room === '..') return ['room', 'A room needs more of a name than dots.'];
+  return [null, ''];
+}
+
+/// Shows what the URL says.
+function follow() {
+  const url = new URLSearchParams(location.search);
+  const name = (url.get('name') ?? '').trim();
+  const room = (url.get('room') ?? '').trim();
+  const [, problem] = checked(name, room);
+  if (!problem) {
+    enter(name, room);
+    return;
+  }
+  leave();
+  byId('name').value = name || remembered('name');
+  byId('room').value = room || remembered('room');
+  byId('join-error').textContent = name && room ? problem : '';
+  byId(byId('name').value ? 'room' : 'name').focus();
+}
+
+function enter(name, room) {
+  leave();
+  remember('name', name);
+  remember('room', room);
+  document.body.dataset.view = 'chat';
+  byId('join').hidden = true;
+  byId('chat').hidden = false;
+  byId('room-title').textContent = room;
+  byId('who').textContent = name;
+  byId('invite').href = `/?${new URLSearchParams({ room })}`;
+  byId('notice').hidden = true;
+  byId('composer-error').textContent = '';
+
+  const view = Object.assign(new View(room), { notice, attached });
+  const link = new Link(name);
+  const open = new Room(room, name, link, view);
+  link.onstate = showState;
+  view.onretry = (message) => open.retry(message);
+  view.ondiscard = (message) => open.discard(message);
+  view.ontop = () => loadOlder(false);
+  chat = { open, link, view };
+  link.open();
+  if (matchMedia('(pointer: fine)').matches) text.focus();
+}
+
+function leave() {
+  chat?.link.close();
+  chat?.view.close();
+  chat = null;
+  clearInterval(countdown);
+  document.title = 'Roomcast';
+  document.body.dataset.view = 'join';
+  byId('chat').hidden = true;
+  byId('join').hidden = false;
+}
+
+function remembered(what) {
+  try {
+    return localStorage.getItem(`roomcast:${what}`) ?? '';
+  } catch {
+    return '';
+  }
+}
+
+function remember(what, value) {
+  try {
+    localStorage.setItem(`roomcast:${what}`, value);
+  } catch {
+    // Then it is asked for the next time.
+  }
+}
+
+// ---- The connection
+
+let countdown;
+
+function showState({ name, retryAt }) {
+  clearInterval(countdown);
+  const state = byId('state');
+  state.dataset.state = name;
+  byId('reconnect').hidden = name !== 'offline';
+  const show = () => {
+    const seconds = Math.max(1, Math.ceil((retryAt - Date.now()) / 1000));
+    state.textContent = `Offline – retrying in ${seconds} s`;
+  };
+  if (name === 'offline') {
+    show();
+    countdown = setInterval(show, 1000);
+  } else {
+    state.textContent = name === 'connected' ? 'Connected' : 'Connecting…';
+  }
+}
+
+byId('reconnect').addEventListener('click', () => chat?.link.open());
+
+// ---- Notices
+
+let fading;
+
+function notice(kind, message) {
+  clearTimeout(fading);
+  byId('notice').dataset.kind = kind;
+  byId('notice-text').textContent = message;
+  byId('notice').hidden = false;
+}
+
+// An error that a new connection has healed may be read a while longer.
+function attached() {
+  if (byId('notice').hidden || byId('notice').dataset.kind !== 'error') return;
+  fading = setTimeout(() => { byId('notice').hidden = true; }, ERROR_MS);
+}
+
+byId('notice-close').addEventListener('click', () => { byId('notice').hidden = true; });
+
+// ---- Older messages
+
+byId('older').addEventListener('click', () => loadOlder(true));
+
+async function loadOlder(asked) {
+  // Reading on by scrolling waits after a failure; the button does not.
+  if (!chat || older || (!asked && byId('older').dataset.failed)) return;
+  const { open } = chat;
+  older = true;
+  byId('older').setAttribute('aria-busy', 'true');
+  byId('older').textContent = 'Loading…';
+  try {
+    await open.older();
+    delete byId('older').dataset.failed;
+  } catch (error) {
+    byId('older').dataset.failed = 'true';
+    if (chat?.open === open) notice('error', `Older messages could not be loaded: ${error.message}`);
+  }
+  older = false;
+  byId('older').removeAttribute('aria-busy');
+  byId('older').textContent = 'Load older messages';
+}
+
+// ---- The composer
+
+byId('composer').addEventListener('submit', (event) => {
+  event.preventDefault();
+  const body = text.value.trim();
+  text.focus();
+  if (body === '') return;
+  const size = octets(body);
+  if (size > MAX_BODY) {
+    const kib = Math.ceil(size / 1024);
+    byId('composer-error').textContent = `This message has ${kib} KiB; ${MAX_BODY / 1024} KiB is the most that can be sent.`;
+    return;
+  }
+  text.value = '';
+  grow();
+  chat.open.send(body);
+});
+
+text.addEventListener('keydown', (event) => {
+  // While a syllable or a word is being composed, Enter ends that; Safari says so only by 229.
+  if (event.key !== 'Enter' || event.isComposing || event.keyCode === 229) return;
+  if (event.shiftKey || event.altKey || event.ctrlKey || event.metaKey) return;
+  // On a touch keyboard Enter is the only way to a new line, and the button is at hand.
+  if (!matchMedia('(pointer: fine)').matches) return;
+  event.preventDefault();
+  byId('composer').requestSubmit();
+});
+
+text.addEventListener('input', grow);
+
+// A touch on the button would close the keyboard.
+byId('send').addEventListener('pointerdown', (event) => event.preventDefault());
+
+function grow() {
+  byId('composer-error').textContent = '';
+  text.style.height = 'auto';
+  text.style.height = `${text.scrollHeight}px`;
+}
+
+// Where a keyboard covers the page instead of making it smaller, the page makes itself smaller.
+visualViewport?.addEventListener('resize', () => {
+  document.body.style.setProperty('--height', `${visualViewport.height}px`);
+  scrollTo(0, 0);
+});
+
+follow();

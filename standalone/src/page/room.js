@@ -1,0 +1,303 @@
+// One room as one person sees it: what is in it, what is still on its way, and how both stay right
+// over lost connections. It knows nothing of the page; `view` shows it.
+
+/// How many messages are asked for at once.
+export const PAGE = 50;
+/// What the server takes as one message, less room for its headers, in octets.
+export const MAX_BODY = 60 * 1024;
+
+const WINDOW = 16;
+const KEEP = 1_000;
+const REPEAT_MS = 30_000;
+// The server knows a key for 10 minutes; later a repeat could be a second message.
+const KEY_LIFE_MS = 9 * 60_000;
+const MAX_FAULTS = 3;
+
+export class Room {
+  #name;
+  #user;
+  #link;
+  #view;
+  // In the order of the page: by id, and then what has none yet, as it was written.
+  #messages = [];
+  #byId = new Map();
+  #receipts = new Map();
+  #counter = 0;
+  #subscription = null;
+  // The newest message that the subscription delivered. A receipt's id does not count: messages
+  // before that one may still be on their way.
+  #seen = null;
+  #complete = false;
+
+  constructor(name, user, link, view) {
+    this.#name = name;
+    this.#user = user;
+    this.#link = link;
+    this.#view = view;
+    link.onconnected = () => this.#attach();
+    link.onlost = () => this.#detach();
+    link.onframe = (frame) => this.#receive(frame);
+    link.ontick = () => this.#pump();
+    this.#restore();
+  }
+
+  /// Writes a message. It is on the page at once, and is sent when the connection allows.
+  send(body) {
+    this.#draft({ key: randomKey(), body, at: new Date(), sentAt: 0, state: 'sending' });
+    this.#save();
+    this.#pump();
+  }
+
+  /// Sends once more what failed, under its first key.
+  retry(message) {
+    this.#show(Object.assign(message, { state: 'sending', why: '', sentAt: 0, faults: 0 }));
+    this.#save();
+    this.#pump();
+  }
+
+  /// Takes what failed off the page.
+  discard(message) {
+    this.#remove(message);
+    this.#save();
+  }
+
+  /// Fetches the page of history before the oldest message.
+  async older() {
+    const oldest = this.#messages.find((message) => message.id)?.id;
+    if (!oldest || this.#complete) return;
+    const answer = await fetch(`/api/rooms/${this.#name}/messages?limit=${PAGE}&before=${oldest}`);
+    if (!answer.ok) throw new Error((await answer.text()).trim() || `HTTP ${answer.status}`);
+    const { messages, complete } = await answer.json();
+    // A reload of the history may have overtaken the answer.
+    if (this.#messages.find((message) => message.id)?.id !== oldest) return;
+    this.#view.prepend(() => {
+      for (const { id, sender, createdAt, body } of messages) this.#arrive(id, sender, createdAt, body);
+    });
+    this.#complete = complete || messages.length === 0;
+    this.#report();
+  }
+
+  #attach() {
+    if (this.#subscription) this.#link.send('UNSUBSCRIBE', { id: this.#subscription });
+    this.#subscription = `room-${(this.#counter += 1)}`;
+    const past = this.#seen ? { after: this.#seen } : { history: PAGE };
+    this.#link.send('SUBSCRIBE', {
+      id: this.#subscription,
+      destination: `/topic/rooms/${this.#name}`,
+      ...past,
+      receipt: this.#expect({ subscription: this.#subscription, after: this.#seen }),
+    });
+    this.#pump();
+  }
+
+  #detach() {
+    this.#subscription = null;
+    this.#receipts.clear();
+    for (const message of this.#messages) message.inFlight = false;
+  }
+
+  #receive({ command, headers, body }) {
+    if (command === 'MESSAGE') {
+      // What is left of an earlier subscription, and what is not kept, such as "is typing".
+      if (headers.get('subscription') !== this.#subscription || headers.get('ephemeral')) return;
+      const id = headers.get('message-id');
+      if (!this.#seen || id > this.#seen) this.#seen = id;
+      this.#arrive(id, headers.get('sender') ?? '', headers.get('created-at'), body);
+      this.#trim();
+      this.#report();
+    } else if (command === 'RECEIPT') {
+      const waiting = this.#receipts.get(headers.get('receipt-id'));
+      this.#receipts.delete(headers.get('receipt-id'));
+      if (waiting?.message) this.#stored(waiting.message, headers);
+      else if (waiting?.subscription) this.#attached(waiting, headers);
+    } else if (command === 'ERROR') {
+      this.#refused(headers);
+    }
+  }
+
+  #attached({ subscription, after }, headers) {
+    if (subscription !== this.#subscription) return;
+    this.#link.settle();
+    if (after && headers.get('recovered') === 'false') {
+      this.#view.notice('warning', 'You were away for too long to catch up message by message, so '
+        + 'the room was loaded again. Older messages are above.');
+      for (const message of this.#messages.filter(({ id }) => id)) this.#withdraw(message);
+      this.#seen = null;
+      this.#complete = false;
+      this.#attach();
+      return;
+    }
+    this.#view.attached();
+    this.#report();
+  }
+
+  // The server's word on one message: its id, and that it is in the history.
+  #stored(message, headers) {
+    const id = headers.get('message-id');
+    const { id: guess, at } = message;
+    if (guess !== id) {
+      this.#take(message);
+      const copy = this.#byId.get(id);
+      if (copy) this.#withdraw(copy);
+      this.#add(Object.assign(message, { id, at: new Date(headers.get('created-at')) }));
+      // What was taken for this one came from another window under the same name.
+      if (guess) this.#arrive(guess, this.#user, at, message.body);
+    }
+    message.state = 'stored';
+    this.#show(message);
+    this.#save();
+    this.#pump();
+    this.#report();
+  }
+
+  #refused(headers) {
+    const text = headers.get('message') ?? 'The server closed the connection.';
+    const culprit = this.#receipts.get(headers.get('receipt-id'))?.message;
+    this.#view.notice('error', text);
+    for (const message of culprit ? [culprit] : this.#messages) {
+      if (!message.inFlight || message.id) continue;
+      // Without a name it may be any of these: one that is refused again and again is the one.
+      message.faults = (message.faults ?? 0) + 1;
+      if (culprit || message.faults >= MAX_FAULTS) this.#fail(message, text);
+    }
+  }
+
+  #fail(message, why) {
+    Object.assign(message, { state: 'failed', why, inFlight: false });
+    this.#show(message);
+    this.#save();
+  }
+
+  #arrive(id, sender, at, body) {
+    if (this.#byId.has(id)) return;
+    const mine = sender === this.#user;
+    // One's own message mostly comes before its receipt. It takes the place of the draft, and
+    // should the receipt name another id, `#stored` parts them again.
+    const draft = mine && this.#messages.find((other) => (
+      !other.id && other.state === 'sending' && other.sentAt > 0 && other.body === body
+    ));
+    if (draft) this.#take(draft);
+    this.#add(Object.assign(draft || { sender, mine, body }, { id, at: new Date(at) }));
+  }
+
+  // Sends what waits, in order, and again what has waited too long for its receipt.
+  #pump() {
+    if (!this.#link.connected) return;
+    const waiting = this.#messages.filter(({ state }) => state === 'sending');
+    const now = Date.now();
+    let free = WINDOW - waiting.filter(({ inFlight }) => inFlight).length;
+    for (const message of waiting) {
+      if (message.sentAt > 0 && now - message.sentAt > KEY_LIFE_MS) {
+        if (message.id) this.#show(Object.assign(message, { state: undefined, inFlight: false }));
+        else this.#fail(message, 'It is not known whether this was sent.');
+        continue;
+      }
+      if (message.inFlight ? now - message.triedAt < REPEAT_MS : free <= 0) continue;
+      if (!message.inFlight) free -= 1;
+      Object.assign(message, { inFlight: true, triedAt: now, sentAt: message.sentAt || now });
+      this.#save();
+      this.#link.send('SEND', {
+        destination: `/app/rooms/${this.#name}`,
+        'content-type': 'text/plain;charset=utf-8',
+        'idempotency-key': message.key,
+        'receipt-after': 'stored',
+        receipt: this.#expect({ message }),
+      }, message.body);
+    }
+  }
+
+  #expect(waiting) {
+    const receipt = `receipt-${(this.#counter += 1)}`;
+    this.#receipts.set(receipt, waiting);
+    return receipt;
+  }
+
+  #add(message) {
+    let at = this.#messages.length;
+    if (message.id) {
+      const later = (other) => !other.id || other.id > message.id;
+      while (at > 0 && later(this.#messages[at - 1])) at -= 1;
+      this.#byId.set(message.id, message);
+    }
+    this.#messages.splice(at, 0, message);
+    this.#show(message);
+  }
+
+  #show(message) {
+    this.#view.place(message, this.#messages[this.#messages.indexOf(message) + 1]);
+  }
+
+  #take(message) {
+    this.#messages.splice(this.#messages.indexOf(message), 1);
+    this.#byId.delete(message.id);
+  }
+
+  #remove(message) {
+    this.#take(message);
+    this.#view.remove(message);
+  }
+
+  // Takes a message out of the room's past; what has no receipt yet goes back among the drafts.
+  #withdraw(message) {
+    if (message.state !== 'sending') {
+      this.#remove(message);
+      return;
+    }
+    this.#take(message);
+    this.#add(Object.assign(message, { id: undefined }));
+  }
+
+  // A page that stays open for days keeps its newest messages; the others can be loaded again.
+  #trim() {
+    if (this.#messages.length < 2 * KEEP || !this.#view.atEnd) return;
+    for (const message of this.#messages.slice(0, -KEEP)) {
+      if (message.id && message.state !== 'sending') this.#remove(message);
+    }
+    this.#complete = false;
+  }
+
+  #report() {
+    const kept = this.#messages.some((message) => message.id);
+    this.#view.past({
+      empty: this.#messages.length === 0,
+      more: kept && !this.#complete,
+      complete: kept && this.#complete,
+    });
+  }
+
+  get #storageKey() {
+    return `roomcast:${this.#name}:${this.#user}`;
+  }
+
+  // What has no receipt outlives a reload of the page, with its key.
+  #save() {
+    const waiting = this.#messages
+      .filter(({ state }) => state === 'sending' || state === 'failed')
+      .map(({ key, body, at, sentAt, state, why }) => ({ key, body, at, sentAt, state, why }));
+    try {
+      sessionStorage.setItem(this.#storageKey, JSON.stringify(waiting));
+    } catch {
+      // A full or forbidden storage costs only this: the page itself still has them.
+    }
+  }
+
+  #restore() {
+    let waiting = [];
+    try {
+      waiting = JSON.parse(sessionStorage.getItem(this.#storageKey) ?? '[]');
+    } catch {
+      // As above.
+    }
+    for (const message of waiting) this.#draft({ ...message, at: new Date(message.at) });
+  }
+
+  #draft(message) {
+    this.#add({ ...message, mine: true, sender: this.#user });
+  }
+}
+
+// `crypto.randomUUID` is missing where the page came over plain HTTP.
+function randomKey() {
+  const octets = crypto.getRandomValues(new Uint8Array(16));
+  return Array.from(octets, (octet) => octet.toString(16).padStart(2, '0')).join('');
+}
