@@ -3,3 +3,7 @@
     missing_docs,
     reason = "a test fails by panicking"
 )]
+
+mod command_line;
+mod faults;
+mod proxy;
