@@ -4,3 +4,7 @@
     reason = "a test fails by panicking"
 )]
 mod killed;
+
+mod command_line;
+mod faults;
+mod proxy;
