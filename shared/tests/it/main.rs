@@ -1,1 +1,8 @@
-#![allow(clippy::unwrap_used, missing_docs, reason = "a test fails by panicking")]
+#![allow(
+    clippy::unwrap_used,
+    missing_docs,
+    reason = "a test fails by panicking"
+)]
+//! What the library promises, from outside.
+
+mod broker_conformance;
