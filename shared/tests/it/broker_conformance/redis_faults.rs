@@ -1,13 +1,19 @@
 //! What Redis alone can do to us: connections that break or freeze, servers that die, data that
 //! others wrote or removed.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::future::join_all;
 use redis::cmd;
 use shared::broker::{Broker, Entry, Event, PublishError};
+use shared::config::BrokerUrl;
 use shared::message::{GatewayId, MessageId, Span};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, copy};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
 use tokio::time::timeout;
 
 use super::{
@@ -138,62 +144,136 @@ async fn a_frozen_link_is_noticed_and_replaced() {
     assert_eq!(message(&mut fanout.events).await.id, id);
 }
 
-/// Publishes before, during and after an outage, all in one room.
-async fn publish_through(backend: &mut Backend, outage: impl AsyncFnOnce(&mut Backend)) {
+/// Publishes in one room before, during and after an outage, with many under way all the time.
+async fn publish_through(outage: impl AsyncFnOnce(&mut Backend)) {
+    let mut backend = one_shard().await;
     let broker = backend.broker().await;
-    let mut publishes = Vec::new();
-    let mut publish = |from: usize, to: usize| {
-        for n in from..to {
-            let publish = broker.publish(draft("a", n));
-            publishes.push(async move { timeout(PATIENCE, publish).await.unwrap().unwrap().id });
+    let over = Arc::new(AtomicBool::new(false));
+    let begun = Arc::new(Notify::new());
+    let publisher = tokio::spawn({
+        let (broker, over, begun) = (Arc::clone(&broker), Arc::clone(&over), Arc::clone(&begun));
+        async move {
+            let mut under_way = VecDeque::new();
+            let mut accepted = Vec::new();
+            let mut after = 0;
+            while after < 500 {
+                after += usize::from(over.load(Ordering::Relaxed));
+                let n = accepted.len() + under_way.len();
+                under_way.push_back(broker.publish(draft("a", n)));
+                if under_way.len() > 200 {
+                    accepted.push(under_way.pop_front().unwrap().await.unwrap().id);
+                    begun.notify_one();
+                }
+            }
+            for publish in under_way {
+                accepted.push(publish.await.unwrap().id);
+            }
+            accepted
         }
-    };
-    publish(0, 700);
-    // The outage comes while these are under way.
-    until("publishing has begun", async || {
-        broker.backlog().await.unwrap_or(0) > 0
-    })
-    .await;
-    outage(backend).await;
-    publish(700, 1000);
-    let accepted = join_all(publishes).await;
+    });
+    begun.notified().await;
+    outage(&mut backend).await;
+    over.store(true, Ordering::Relaxed);
+    let accepted = timeout(PATIENCE, publisher).await.unwrap().unwrap();
+    assert!(
+        backend.reconnects("publish") > 0,
+        "the outage has been felt"
+    );
+
     assert!(accepted.is_sorted_by(|one, next| one < next));
     let mut feed = backend.broker().await.open_feed("one").await.unwrap();
-    let read = entries(&mut feed, 1000).await;
+    let read = entries(&mut feed, accepted.len()).await;
     assert_eq!(ids(&read), accepted);
     assert_eq!(
         bodies(&read),
-        (0..1000).map(|n| n.to_string()).collect::<Vec<_>>()
+        (0..read.len()).map(|n| n.to_string()).collect::<Vec<_>>()
     );
-    assert_eq!(broker.backlog().await.unwrap(), 1000);
+    assert_eq!(broker.backlog().await.unwrap(), read.len() as u64);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn publishes_pass_through_a_restart_once_and_in_order() {
-    let mut backend = one_shard().await;
-    publish_through(&mut backend, async |backend: &mut Backend| {
+    publish_through(async |backend: &mut Backend| {
         backend.redis().kill();
         backend.redis().restart().await;
     })
     .await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn publishes_pass_through_broken_connections_once_and_in_order() {
-    let mut backend = one_shard().await;
-    publish_through(&mut backend, async |backend: &mut Backend| {
+    publish_through(async |backend: &mut Backend| {
         let mut raw = backend.redis().connection().await;
-        for _ in 0..20 {
+        let mut killed = 0;
+        while killed < 30 {
             let mut kill = cmd("CLIENT");
             kill.arg("KILL")
                 .arg("TYPE")
                 .arg("normal")
                 .arg("SKIPME")
                 .arg("yes");
-            kill.exec_async(&mut raw).await.unwrap();
+            killed += kill.query_async::<u64>(&mut raw).await.unwrap();
         }
     })
     .await;
+}
+
+#[tokio::test]
+async fn an_answer_that_is_lost_on_the_way_doubles_nothing() {
+    let mut backend = one_shard().await;
+    let direct = backend.broker().await;
+    let lossy = Lossy::start(backend.redis().port()).await;
+    backend.settings.url = BrokerUrl::Redis(format!("redis://127.0.0.1:{}", lossy.port));
+    let broker = backend.broker().await;
+    accept(&broker, draft("a", "before")).await;
+    for (n, draft) in [draft("a", "plain"), keyed("a", "key")]
+        .into_iter()
+        .enumerate()
+    {
+        lossy.lose.store(true, Ordering::Relaxed);
+        let accepted = broker.publish(draft).await.unwrap();
+        assert!(!accepted.repeated, "it was this publish that was accepted");
+        assert!(!lossy.lose.load(Ordering::Relaxed), "an answer was lost");
+        assert_eq!(direct.backlog().await.unwrap(), 2 + n as u64);
+    }
+    assert!(broker.publish(keyed("a", "key")).await.unwrap().repeated);
+}
+
+/// Stands before a server and, when told to, swallows its next answer and hangs up.
+struct Lossy {
+    port: u16,
+    lose: Arc<AtomicBool>,
+}
+
+impl Lossy {
+    async fn start(server: u16) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let lose = Arc::new(AtomicBool::new(false));
+        let switch = Arc::clone(&lose);
+        tokio::spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                let switch = Arc::clone(&switch);
+                tokio::spawn(async move {
+                    let (mut asks, mut hears) = client.into_split();
+                    let server = TcpStream::connect(("127.0.0.1", server)).await.unwrap();
+                    let (mut answers, mut told) = server.into_split();
+                    let asking = tokio::spawn(async move { copy(&mut asks, &mut told).await });
+                    let mut answer = vec![0; 65_536];
+                    while let Ok(length @ 1..) = answers.read(&mut answer).await {
+                        if switch.swap(false, Ordering::Relaxed) {
+                            break;
+                        }
+                        if hears.write_all(&answer[..length]).await.is_err() {
+                            break;
+                        }
+                    }
+                    asking.abort();
+                });
+            }
+        });
+        Self { port, lose }
+    }
 }
 
 #[tokio::test]
@@ -387,7 +467,9 @@ async fn lost_data_are_survived() {
     ] {
         let mut words = lost.split(' ');
         let mut command = cmd(words.next().unwrap());
-        words.for_each(|word| drop(command.arg(word)));
+        for word in words {
+            command.arg(word);
+        }
         command.exec_async(&mut raw).await.unwrap();
         for n in 0..3 {
             let mut draft = draft("a", n);
