@@ -11,3 +11,6 @@ mod stomp_vectors;
 mod store_conformance;
 mod store_conformance_mongo;
 mod store_conformance_sqlite;
+//! What the library promises, from outside.
+
+mod broker_conformance;
