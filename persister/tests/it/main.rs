@@ -6,4 +6,5 @@
 mod binary;
 mod fixture;
 mod persist;
+mod redis;
 mod stop;
