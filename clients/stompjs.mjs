@@ -30,7 +30,8 @@ for (const version of [Versions.V1_0, Versions.V1_1, Versions.V1_2]) {
   assert.equal(message.headers.sender, 'ada');
   assert.equal(message.headers['content-type'], 'text/plain;charset=utf-8');
   assert.match(receipt.headers['message-id'], /^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-/);
-  assert(!Number.isNaN(Date.parse(receipt.headers['created-at'])));
+  // This library does not undo the escapes of STOMP 1.1, where a colon is `\\c`.
+  assert(!Number.isNaN(Date.parse(receipt.headers['created-at'].replaceAll('\\c', ':'))));
   await leave(client);
 }
 
