@@ -129,6 +129,10 @@ assert(live.headers['message-id'] > unseen.headers['message-id']);
 assert(unseen.headers['message-id'] > last.headers['message-id']);
 assert.deepEqual(again.left(), []);
 
+step('a key is remembered over the restart: what has no receipt can be sent again');
+const third = await send(ada, 'once', { 'idempotency-key': key });
+assert.equal(third.headers['message-id'], first.headers['message-id']);
+
 await leave(ben);
 await leave(ada);
 done();
