@@ -22,9 +22,8 @@ const PAUSE_MAX: Duration = Duration::from_secs(5);
 /// How often settling is tried before the entries are left to come again.
 const SETTLE_ATTEMPTS: u32 = 5;
 
-/// One consumer of the feed.
+/// What moves messages from a feed to the store.
 pub(crate) struct Worker {
-    pub(crate) feed: Box<dyn Feed>,
     pub(crate) store: Arc<dyn Store>,
     pub(crate) settings: Settings,
     pub(crate) metrics: Arc<PersisterMetrics>,
@@ -37,7 +36,7 @@ pub(crate) struct Worker {
 impl Worker {
     /// Works until it is told to stop. `next` is never cut short: what it has taken would lie with
     /// a consumer that is gone until another takes it over.
-    pub(crate) async fn run(mut self) {
+    pub(crate) async fn run(self, mut feed: Box<dyn Feed>) {
         self.ready.set(true);
         let mut backoff = Backoff::new(PAUSE_MIN, PAUSE_MAX);
         loop {
@@ -50,7 +49,7 @@ impl Worker {
             } else {
                 self.settings.linger
             };
-            let entries = match self.feed.next(self.settings.batch_max, linger).await {
+            let entries = match feed.next(self.settings.batch_max, linger).await {
                 Ok(entries) => entries,
                 Err(error) => {
                     tracing::warn!(%error, "the journal cannot be read; trying again");
@@ -62,7 +61,7 @@ impl Worker {
             self.ready.set(true);
             let more = entries.len() >= self.settings.batch_max;
             if !entries.is_empty() {
-                self.persist(Batch::new(entries)).await;
+                self.persist(&mut *feed, Batch::new(entries)).await;
             }
             if stopping && !more {
                 return;
@@ -71,7 +70,7 @@ impl Worker {
     }
 
     /// Returns when everything in the batch is stored or buried, and settled if that could be.
-    async fn persist(&mut self, mut batch: Batch) {
+    async fn persist(&self, feed: &mut dyn Feed, mut batch: Batch) {
         let inserted = self.insert(&batch).await;
         self.metrics.stored.inc_by(inserted.stored as u64);
         self.metrics.duplicates.inc_by(inserted.duplicates as u64);
@@ -85,7 +84,7 @@ impl Worker {
             self.metrics.lag_seconds.observe(lag.as_secs_f64());
         }
         self.bury(&batch).await;
-        self.settle(&batch).await;
+        self.settle(feed, &batch).await;
     }
 
     async fn insert(&self, batch: &Batch) -> Inserted {
@@ -120,10 +119,10 @@ impl Worker {
         );
     }
 
-    async fn settle(&mut self, batch: &Batch) {
+    async fn settle(&self, feed: &mut dyn Feed, batch: &Batch) {
         let mut backoff = Backoff::new(PAUSE_MIN, PAUSE_MAX);
         for _ in 0..SETTLE_ATTEMPTS {
-            match self.feed.settle(batch.settled()).await {
+            match feed.settle(batch.settled()).await {
                 Ok(()) => return,
                 Err(error) => {
                     tracing::warn!(%error, "the journal keeps what is stored; trying again");
