@@ -1,16 +1,11 @@
-#![allow(
-    clippy::unwrap_used,
-    missing_docs,
-    reason = "a test fails by panicking"
-)]
-mod admin;
+//! What the library promises, from outside.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod admin;
+mod broker_conformance;
 mod message;
 mod stomp_properties;
 mod stomp_vectors;
 mod store_conformance;
 mod store_conformance_mongo;
 mod store_conformance_sqlite;
-//! What the library promises, from outside.
-
-mod broker_conformance;
