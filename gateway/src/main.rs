@@ -53,7 +53,7 @@ async fn serve(args: Args) -> Result<(), Failure> {
     )
     .await?;
     let store = store::open(&store_settings).await?;
-    let broker = broker::open(&broker_settings, &metrics, None).await?;
+    let broker = broker::open(&broker_settings, &metrics, broker::Earlier::default()).await?;
     let parts = Parts {
         name: "gateway",
         listener,

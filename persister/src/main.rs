@@ -36,7 +36,7 @@ async fn serve(args: Args) -> Result<(), Failure> {
 
     let opened = async {
         let store = store::open(&store_settings).await?;
-        let broker = broker::open(&broker_settings, &metrics, None).await?;
+        let broker = broker::open(&broker_settings, &metrics, broker::Earlier::default()).await?;
         Ok::<_, Failure>((broker, store))
     };
     let opened = tokio::select! {

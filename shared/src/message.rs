@@ -131,6 +131,19 @@ impl IdempotencyKey {
     }
 }
 
+/// An idempotency key that a sender has used in a room, and the message that it names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UsedKey {
+    /// The message.
+    pub id: MessageId,
+    /// Its room.
+    pub room: RoomName,
+    /// Its sender.
+    pub sender: UserName,
+    /// The key.
+    pub key: IdempotencyKey,
+}
+
 /// Why a text is not the name it should be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidName {

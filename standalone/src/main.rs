@@ -12,6 +12,7 @@ use gateway::Parts;
 use gateway::config::{GatewayArgs, Settings};
 use persister::config::PersisterArgs;
 use shared::admin::{Admin, Readiness};
+use shared::broker::Earlier;
 use shared::config::{BrokerUrl, CommonArgs, StoreUrl};
 use shared::exit::{self, Failure};
 use shared::metrics::Metrics;
@@ -69,9 +70,8 @@ async fn serve(args: Args) -> Result<(), Failure> {
     )
     .await?;
     let store = store::open(&store_settings).await?;
-    // Ids go on growing after a restart, even when the clock has been set back.
-    let floor = store.newest().await?;
-    let broker = broker::open(&broker_settings, &metrics, floor).await?;
+    let earlier = Earlier::read(&*store).await?;
+    let broker = broker::open(&broker_settings, &metrics, earlier).await?;
 
     // The persister outlasts the gateway: receipts of clients that leave wait for the store.
     let persister_stop = CancellationToken::new();

@@ -53,7 +53,7 @@ pub(crate) async fn backend(flags: &[&str]) -> Backend {
         .broker_settings(Some(shared::config::BrokerUrl::Memory))
         .unwrap();
     Backend {
-        broker: shared::broker::open(&broker, &Metrics::new(), None)
+        broker: shared::broker::open(&broker, &Metrics::new(), shared::broker::Earlier::default())
             .await
             .unwrap(),
         store: shared::store::open(&store).await.unwrap(),

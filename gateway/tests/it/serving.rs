@@ -54,7 +54,9 @@ pub(crate) async fn serving(flags: &[&str]) -> Serving {
     let metrics = Metrics::new();
     let memory = Some("memory:".parse().unwrap());
     let memory = flags.common.broker_settings(memory).unwrap();
-    let broker = broker::open(&memory, &metrics, None).await.unwrap();
+    let broker = broker::open(&memory, &metrics, shared::broker::Earlier::default())
+        .await
+        .unwrap();
     let file = std::env::temp_dir().join(format!("roomcast-http-{}.db", Uuid::new_v4().simple()));
     let database = Some(StoreUrl::Sqlite(file.clone()));
     let store = store::open(&flags.common.store_settings(database).unwrap())

@@ -29,9 +29,13 @@ pub(crate) async fn open_broker(url: BrokerUrl, delivery: Delivery) -> Arc<dyn B
         connect_timeout: Duration::from_secs(10),
         takeover_after: Duration::from_secs(1),
     };
-    broker::open(&settings, &Metrics::new(), None)
-        .await
-        .unwrap()
+    broker::open(
+        &settings,
+        &Metrics::new(),
+        shared::broker::Earlier::default(),
+    )
+    .await
+    .unwrap()
 }
 
 pub(crate) fn mongo_url(mongo: &Mongo) -> StoreUrl {

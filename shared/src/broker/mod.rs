@@ -14,14 +14,15 @@ mod redis;
 mod window;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use futures_util::future::BoxFuture;
 
 pub use self::handover::Events;
 use crate::config::{BrokerSettings, BrokerUrl};
-use crate::message::{Draft, GatewayId, Message, MessageId, RoomName, Span};
+use crate::message::{Draft, GatewayId, Message, MessageId, RoomName, Span, Stamp, UsedKey};
 use crate::metrics::Metrics;
+use crate::store::{Store, StoreError};
 
 /// How long an idempotency key that a sender gave is remembered.
 pub const IDEMPOTENCY_WINDOW: Duration = Duration::from_secs(600);
@@ -31,8 +32,7 @@ const IDLE_ANSWER: Duration = Duration::from_secs(1);
 
 /// Opens the broker that the settings name.
 ///
-/// `floor` is the greatest id that the store has, where that is known: a broker which forgets
-/// everything when it ends gives only greater ids.
+/// `earlier` is for a broker that forgets everything when it ends; others know it themselves.
 ///
 /// # Errors
 /// [`BrokerError::Misconfigured`] when it can never work so; [`BrokerError::Unavailable`] when the
@@ -40,7 +40,7 @@ const IDLE_ANSWER: Duration = Duration::from_secs(1);
 pub async fn open(
     settings: &BrokerSettings,
     metrics: &Metrics,
-    floor: Option<MessageId>,
+    earlier: Earlier,
 ) -> Result<Arc<dyn Broker>, BrokerError> {
     if settings.shards == 0 || settings.shards > MAX_SHARDS {
         return Err(BrokerError::Misconfigured(format!(
@@ -49,8 +49,36 @@ pub async fn open(
         )));
     }
     match &settings.url {
-        BrokerUrl::Memory => Ok(memory::open(settings, metrics, floor)),
+        BrokerUrl::Memory => Ok(memory::open(settings, metrics, earlier)),
         BrokerUrl::Redis(url) => redis::open(url, settings, metrics).await,
+    }
+}
+
+/// What was accepted before a broker began, as far as a store has it.
+#[derive(Clone, Debug, Default)]
+pub struct Earlier {
+    /// The greatest id: new ones are greater, even when the clock has been set back.
+    pub newest: Option<MessageId>,
+    /// The keys used within the last [`IDEMPOTENCY_WINDOW`], oldest first.
+    pub keys: Vec<UsedKey>,
+}
+
+impl Earlier {
+    /// Asks a store.
+    ///
+    /// # Errors
+    /// [`StoreError`] when it does not answer within its deadline.
+    pub async fn read(store: &dyn Store) -> Result<Self, StoreError> {
+        let since = (SystemTime::now() - IDEMPOTENCY_WINDOW)
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
+        let ms = since.as_millis() as u64;
+        Ok(Self {
+            newest: store.newest().await?,
+            keys: store
+                .keys_after(MessageId::new(Stamp { ms, seq: 0 }, 0))
+                .await?,
+        })
     }
 }
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use futures_util::future::BoxFuture;
 
 use crate::config::{StoreSettings, StoreUrl};
-use crate::message::{Message, MessageId, RoomName, Span};
+use crate::message::{Message, MessageId, RoomName, Span, UsedKey};
 
 /// Opens the store that the settings name and makes its tables, collections and indexes.
 ///
@@ -70,6 +70,12 @@ pub trait Store: Send + Sync + 'static {
     /// # Errors
     /// [`StoreError`] when the store does not answer within its deadline.
     fn newest(&self) -> BoxFuture<'_, Result<Option<MessageId>, StoreError>>;
+
+    /// The idempotency keys of the messages after this one, over all rooms, oldest first.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the store does not answer within its deadline.
+    fn keys_after(&self, id: MessageId) -> BoxFuture<'_, Result<Vec<UsedKey>, StoreError>>;
 
     /// Asks the backend for a sign of life.
     ///

@@ -1,6 +1,7 @@
 //! What `shared::broker` promises, on every backend.
 
 mod accept;
+mod earlier;
 mod feed;
 mod live;
 mod once;
@@ -76,7 +77,7 @@ impl Backend {
         let metrics = Metrics::new();
         let memory = match kind {
             Kind::Memory => Some(
-                shared::broker::open(&settings, &metrics, None)
+                shared::broker::open(&settings, &metrics, shared::broker::Earlier::default())
                     .await
                     .expect("it opens"),
             ),
@@ -95,7 +96,12 @@ impl Backend {
         match &self.memory {
             Some(memory) => Arc::clone(memory),
             None => {
-                let opened = shared::broker::open(&self.settings, &self.metrics, None).await;
+                let opened = shared::broker::open(
+                    &self.settings,
+                    &self.metrics,
+                    shared::broker::Earlier::default(),
+                )
+                .await;
                 opened.expect("the server answers")
             }
         }

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use harness::Mongo;
 use shared::config::{Retention, StoreSettings, StoreUrl};
 use shared::message::{
-    Headers, IdempotencyKey, Message, MessageId, RoomName, Span, Stamp, UserName,
+    Headers, IdempotencyKey, Message, MessageId, RoomName, Span, Stamp, UsedKey, UserName,
 };
 use shared::store::{self, DeadLetter, Inserted, Store};
 use uuid::Uuid;
@@ -147,6 +147,7 @@ every_store!(
     a_message_comes_back_octet_for_octet,
     stored_names_what_is_there,
     the_newest_is_the_greatest_id_of_all_rooms,
+    the_keys_after_an_id_come_with_their_messages,
     a_dead_letter_is_kept_apart_from_the_messages,
     a_store_that_is_opened_again_has_everything,
     two_that_open_a_new_store_at_once_both_get_it,
@@ -308,6 +309,31 @@ async fn the_newest_is_the_greatest_id_of_all_rooms(place: Place) {
     store.insert(&[message(7, "quiet", "x")]).await.unwrap();
     store.insert(&batch([6, 2])).await.unwrap();
     assert_eq!(store.newest().await.unwrap(), Some(id(7)));
+}
+
+async fn the_keys_after_an_id_come_with_their_messages(place: Place) {
+    let store = place.open().await;
+    let keyed = |number, room| {
+        let mut message = (*message(number, room, "x")).clone();
+        message.idempotency_key = Some(IdempotencyKey::parse(&format!("key {number}")).unwrap());
+        Arc::new(message)
+    };
+    let batch = [
+        keyed(1, "a"),
+        keyed(2, "b"),
+        message(3, "a", "x"),
+        keyed(4, "a"),
+    ];
+    store.insert(&batch).await.unwrap();
+    let used = |message: &Arc<Message>| UsedKey {
+        id: message.id,
+        room: message.room.clone(),
+        sender: message.sender.clone(),
+        key: message.idempotency_key.clone().unwrap(),
+    };
+    let after = store.keys_after(id(1)).await.unwrap();
+    assert_eq!(after, [used(&batch[1]), used(&batch[3])]);
+    assert_eq!(store.keys_after(id(4)).await.unwrap(), []);
 }
 
 async fn a_dead_letter_is_kept_apart_from_the_messages(place: Place) {

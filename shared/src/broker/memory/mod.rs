@@ -17,21 +17,22 @@ use self::state::State;
 use super::handover::{MAX_BYTES, handover};
 use super::inbox::Inbox;
 use super::{
-    Accepted, Broker, BrokerError, Fanout, Feed, Guarantees, PublishError, Recent, Subscriber,
+    Accepted, Broker, BrokerError, Earlier, Fanout, Feed, Guarantees, PublishError, Recent,
+    Subscriber,
 };
 use crate::config::{BrokerSettings, Delivery};
-use crate::message::{Draft, GatewayId, MessageId, RoomName, Span};
+use crate::message::{Draft, GatewayId, RoomName, Span};
 use crate::metrics::{BrokerMetrics, Metrics};
 
 /// Opens a broker of its own: two calls share nothing.
 pub(super) fn open(
     settings: &BrokerSettings,
     metrics: &Metrics,
-    floor: Option<MessageId>,
+    earlier: Earlier,
 ) -> Arc<dyn Broker> {
     Arc::new(MemoryBroker {
         shared: Arc::new(Shared {
-            state: Mutex::new(State::new(settings.clone(), floor)),
+            state: Mutex::new(State::new(settings.clone(), earlier)),
             arrived: Notify::new(),
         }),
         metrics: Arc::clone(&metrics.broker),

@@ -10,10 +10,10 @@ use super::journal::Journal;
 use super::rooms::Rooms;
 use crate::broker::inbox::Inbox;
 use crate::broker::shard::shard_of;
-use crate::broker::{Accepted, Entry, IDEMPOTENCY_WINDOW, PublishError};
+use crate::broker::{Accepted, Earlier, Entry, IDEMPOTENCY_WINDOW, PublishError};
 use crate::config::{BrokerSettings, Delivery};
 use crate::message::{
-    Draft, GatewayId, IdempotencyKey, Message, MessageId, RoomName, Stamp, UserName,
+    Draft, GatewayId, IdempotencyKey, Message, MessageId, RoomName, Stamp, UsedKey, UserName,
 };
 
 /// The most idempotency keys that are remembered at a time.
@@ -41,9 +41,9 @@ struct Used {
 }
 
 impl State {
-    pub(super) fn new(settings: BrokerSettings, floor: Option<MessageId>) -> Self {
-        let floor = floor.map_or(Stamp { ms: 0, seq: 0 }, MessageId::stamp);
-        Self {
+    pub(super) fn new(settings: BrokerSettings, earlier: Earlier) -> Self {
+        let floor = (earlier.newest).map_or(Stamp { ms: 0, seq: 0 }, MessageId::stamp);
+        let mut state = Self {
             newest: vec![floor; settings.shards.into()],
             keys: HashMap::new(),
             forgetting: VecDeque::new(),
@@ -51,7 +51,21 @@ impl State {
             journal: Journal::new(settings.journal_max, settings.takeover_after),
             inboxes: Vec::new(),
             settings,
+        };
+        let now = Instant::now();
+        for UsedKey {
+            id,
+            room,
+            sender,
+            key,
+        } in earlier.keys
+        {
+            let age = id.created_at().elapsed().unwrap_or_default();
+            if let Some(left) = IDEMPOTENCY_WINDOW.checked_sub(age) {
+                state.remember(Arc::new(Used { room, sender, key }), id, now + left);
+            }
         }
+        state
     }
 
     /// Accepts a draft as [`crate::broker::Broker::publish`] says.
@@ -101,9 +115,7 @@ impl State {
             self.offer(&message, notify);
         }
         if let Some(used) = used {
-            self.forgetting
-                .push_back((now + IDEMPOTENCY_WINDOW, Arc::clone(&used)));
-            self.keys.insert(used, id);
+            self.remember(used, id, now + IDEMPOTENCY_WINDOW);
         }
         Ok(Accepted {
             id,
@@ -144,6 +156,11 @@ impl State {
             seq: before.seq + 1,
         });
         MessageId::new(*newest, shard)
+    }
+
+    fn remember(&mut self, used: Arc<Used>, id: MessageId, until: Instant) {
+        self.forgetting.push_back((until, Arc::clone(&used)));
+        self.keys.insert(used, id);
     }
 
     fn forget(&mut self, now: Instant) {

@@ -9,7 +9,7 @@ use bson::{Binary, DateTime, RawDocument, RawDocumentBuf};
 use bytes::Bytes;
 use uuid::Uuid;
 
-use crate::message::{Headers, IdempotencyKey, Message, MessageId, RoomName, UserName};
+use crate::message::{Headers, IdempotencyKey, Message, MessageId, RoomName, UsedKey, UserName};
 use crate::store::DeadLetter;
 
 /// The most octets of a body, and of headers, in a dead letter: together with the rest they are
@@ -161,6 +161,17 @@ pub(super) fn id(document: &RawDocument) -> Option<MessageId> {
         return None;
     }
     MessageId::from_uuid(Uuid::from_slice(binary.bytes).ok()?).ok()
+}
+
+/// The key of a message that has one.
+pub(super) fn used_key(document: &RawDocument) -> Option<UsedKey> {
+    let text = |name| document.get_str(name).ok();
+    Some(UsedKey {
+        id: id(document)?,
+        room: RoomName::parse(text("room")?).ok()?,
+        sender: UserName::parse(text("sender")?).ok()?,
+        key: IdempotencyKey::parse(text("idempotencyKey")?).ok()?,
+    })
 }
 
 /// An id as MongoDB knows it: binary of subtype 4.

@@ -21,7 +21,7 @@ use mongodb::{Collection, Database};
 use self::failure::{WriteFailure, failure};
 use super::{DeadLetter, Inserted, Store, StoreError};
 use crate::config::StoreSettings;
-use crate::message::{Message, MessageId, RoomName, Span};
+use crate::message::{Message, MessageId, RoomName, Span, UsedKey};
 
 /// The collection of messages.
 pub const MESSAGES: &str = "messages";
@@ -232,6 +232,25 @@ impl Store for Mongo {
                 .await
                 .map_err(failure)?;
             Ok(found.and_then(|found| document::id(&found)))
+        })
+    }
+
+    fn keys_after(&self, id: MessageId) -> BoxFuture<'_, Result<Vec<UsedKey>, StoreError>> {
+        self.within(async move {
+            let after = doc! { "$gt": document::uuid(id), "$lte": document::greatest_uuid() };
+            let found = self
+                .messages
+                .find(doc! { "_id": after, "idempotencyKey": { "$exists": true } })
+                .sort(doc! { "_id": 1 })
+                .projection(doc! { "room": 1, "sender": 1, "idempotencyKey": 1 })
+                .max_time(self.deadline)
+                .await
+                .map_err(failure)?;
+            let found: Vec<_> = found.try_collect().await.map_err(failure)?;
+            Ok(found
+                .iter()
+                .filter_map(|found| document::used_key(found))
+                .collect())
         })
     }
 

@@ -22,7 +22,7 @@ pub use self::statements::history_sql;
 use self::writer::Writer;
 use super::{DeadLetter, Inserted, Store, StoreError};
 use crate::config::{Retention, StoreSettings};
-use crate::message::{Message, MessageId, RoomName, Span};
+use crate::message::{Message, MessageId, RoomName, Span, UsedKey};
 
 /// A store in one SQLite file: durable because every commit is synced to disk before it is
 /// answered (`journal_mode=WAL`, `synchronous=FULL`).
@@ -117,6 +117,10 @@ impl Store for Sqlite {
 
     fn newest(&self) -> BoxFuture<'_, Result<Option<MessageId>, StoreError>> {
         self.within(self.readers.run(statements::newest))
+    }
+
+    fn keys_after(&self, id: MessageId) -> BoxFuture<'_, Result<Vec<UsedKey>, StoreError>> {
+        self.within(self.readers.run(move |c| statements::keys_after(c, id)))
     }
 
     fn ping(&self) -> BoxFuture<'_, Result<(), StoreError>> {

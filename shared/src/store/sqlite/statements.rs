@@ -7,7 +7,9 @@ use rusqlite::types::Type;
 use rusqlite::{Connection, ErrorCode, OptionalExtension, Row, params};
 use uuid::Uuid;
 
-use crate::message::{Headers, IdempotencyKey, Message, MessageId, RoomName, Span, UserName};
+use crate::message::{
+    Headers, IdempotencyKey, Message, MessageId, RoomName, Span, UsedKey, UserName,
+};
 use crate::store::{DeadLetter, Inserted};
 
 /// The statement that reads a span of a room's history: an index scan, newest first unless the
@@ -70,6 +72,25 @@ pub(super) fn newest(connection: &Connection) -> rusqlite::Result<Option<Message
         .prepare_cached("SELECT id FROM messages ORDER BY id DESC LIMIT 1")?
         .query_row([], id)
         .optional()
+}
+
+pub(super) fn keys_after(
+    connection: &Connection,
+    after: MessageId,
+) -> rusqlite::Result<Vec<UsedKey>> {
+    let mut statement = connection.prepare_cached(
+        "SELECT id, room, sender, idempotency_key FROM messages
+         WHERE id > ?1 AND idempotency_key IS NOT NULL ORDER BY id",
+    )?;
+    let rows = statement.query_map([after.uuid().as_bytes()], |row| {
+        Ok(UsedKey {
+            id: id(row)?,
+            room: RoomName::parse(&row.get::<_, String>(1)?).map_err(|e| invalid(1, e))?,
+            sender: UserName::parse(&row.get::<_, String>(2)?).map_err(|e| invalid(2, e))?,
+            key: IdempotencyKey::parse(&row.get::<_, String>(3)?).map_err(|e| invalid(3, e))?,
+        })
+    })?;
+    rows.collect()
 }
 
 pub(super) fn ping(connection: &Connection) -> rusqlite::Result<()> {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use harness::redis::Redis;
 use redis::cmd;
-use shared::broker::{BrokerError, open};
+use shared::broker::{BrokerError, Earlier, open};
 use shared::config::BrokerUrl;
 use shared::message::Span;
 use shared::metrics::Metrics;
@@ -14,7 +14,7 @@ use super::{Backend, Kind, accept, draft, keyed, room, settings};
 async fn refusal(url: String, change: impl FnOnce(&mut shared::config::BrokerSettings)) -> String {
     let mut settings = settings(BrokerUrl::Redis(url));
     change(&mut settings);
-    match open(&settings, &Metrics::new(), None).await {
+    match open(&settings, &Metrics::new(), Earlier::default()).await {
         Err(BrokerError::Misconfigured(line)) => line,
         Err(other) => panic!("{other:?} is not called a misconfiguration"),
         Ok(_) => panic!("it opens"),
@@ -46,7 +46,11 @@ async fn a_wrong_password_is_a_misconfiguration_and_is_not_told() {
         assert!(!line.contains("secret-wrong"), "{line}");
     }
     let right = settings(BrokerUrl::Redis(with(":right@")));
-    assert!(open(&right, &Metrics::new(), None).await.is_ok());
+    assert!(
+        open(&right, &Metrics::new(), Earlier::default())
+            .await
+            .is_ok()
+    );
 }
 
 #[tokio::test]
@@ -86,14 +90,17 @@ async fn a_server_that_is_not_there_is_unavailable_after_the_connect_deadline() 
     redis.kill();
     let mut settings = settings(BrokerUrl::Redis(redis.url()));
     settings.connect_timeout = Duration::from_millis(300);
-    match open(&settings, &Metrics::new(), None).await {
+    match open(&settings, &Metrics::new(), Earlier::default()).await {
         Err(BrokerError::Unavailable(line)) => assert!(line.contains("127.0.0.1"), "{line}"),
         Err(other) => panic!("{other:?}"),
         Ok(_) => panic!("nobody is there"),
     }
     settings.connect_timeout = Duration::from_secs(30);
     let metrics = Metrics::new();
-    let (opened, ()) = tokio::join!(open(&settings, &metrics, None), redis.restart());
+    let (opened, ()) = tokio::join!(
+        open(&settings, &metrics, Earlier::default()),
+        redis.restart()
+    );
     assert!(opened.is_ok());
 }
 
