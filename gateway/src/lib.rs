@@ -27,6 +27,8 @@ mod receipts;
 
 mod relay;
 
+mod unstored;
+
 mod hub;
 
 mod room;
@@ -151,6 +153,7 @@ pub async fn run(parts: Parts, stop: CancellationToken) -> Result<(), BrokerErro
     let _end = background.clone().drop_guard();
     tokio::spawn(relay::run(
         fanout.events,
+        guarantees,
         hub,
         Arc::clone(&receipts),
         background.clone(),

@@ -41,7 +41,8 @@ impl Publisher {
     ) -> impl Future<Output = Result<Published, PublishError>> + Send + use<> {
         self.metrics.messages_received.inc();
         let wait = until == ReceiptAfter::Stored;
-        draft.notify = wait.then_some(self.gateway);
+        let notified = wait || self.broker.guarantees().shows_stored_only();
+        draft.notify = notified.then_some(self.gateway);
         draft.newer_than = self.hub.newest(&draft.room);
         let started = Instant::now();
         let accepting = self.broker.publish(draft);

@@ -156,6 +156,14 @@ pub struct Guarantees {
     pub journaled: bool,
 }
 
+impl Guarantees {
+    /// Whether a message may be shown to members only when the store has it: what the journal
+    /// holds would die with this process, and a resend would then be seen twice.
+    pub fn shows_stored_only(self) -> bool {
+        self.journaled && !self.durable
+    }
+}
+
 /// The broker's answer to a publish.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Accepted {
