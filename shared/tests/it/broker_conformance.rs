@@ -7,6 +7,7 @@ mod live;
 mod once;
 mod recent;
 mod redis_faults;
+mod redis_publish;
 mod redis_setup;
 mod unjournaled;
 
@@ -118,6 +119,11 @@ impl Backend {
             .with_label_values(&[link])
             .get()
     }
+}
+
+/// A Redis on which all rooms share one journal.
+async fn one_shard() -> Backend {
+    Backend::start_with(Kind::Redis, |settings| settings.shards = 1).await
 }
 
 fn settings(url: BrokerUrl) -> BrokerSettings {

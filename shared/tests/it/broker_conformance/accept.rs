@@ -178,3 +178,20 @@ async fn a_message_arrives_octet_for_octet(kind: Kind) {
     assert_eq!(heard.body, sent.body);
     assert_eq!(heard.idempotency_key, sent.idempotency_key);
 }
+
+#[tokio::test]
+async fn the_journal_in_memory_is_bounded_in_octets_too() {
+    let backend = Backend::start(Kind::Memory).await;
+    let broker = backend.broker().await;
+    let big = draft("a", "x".repeat(60_000));
+    let mut accepted = 0;
+    while broker.publish(big.clone()).await.is_ok() {
+        accepted += 1;
+        assert!(accepted < 10_000, "600 MB and no end");
+    }
+    assert_eq!(broker.publish(big.clone()).await, Err(PublishError::Full));
+    let mut feed = broker.open_feed("one").await.unwrap();
+    let read = entries(&mut feed, 10).await;
+    feed.settle(settled(&read)).await.unwrap();
+    accept(&broker, big).await;
+}

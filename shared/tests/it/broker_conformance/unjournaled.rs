@@ -77,3 +77,20 @@ async fn nothing_is_kept_and_nothing_is_claimed(kind: Kind) {
     assert_eq!(broker.backlog().await.unwrap(), 0);
     broker.ping().await.unwrap();
 }
+
+#[tokio::test]
+async fn what_a_slow_persister_cannot_take_is_lost_and_counted() {
+    let backend = start(Kind::Memory).await;
+    let broker = backend.broker().await;
+    let mut feed = broker.open_feed("slow").await.unwrap();
+    let big = draft("a", "x".repeat(60_000));
+    for _ in 0..1300 {
+        accept(&broker, big.clone()).await;
+    }
+    let lost = backend.metrics.broker.handover_dropped.get() as usize;
+    assert!(lost > 0 && lost < 1300, "{lost}");
+    assert_eq!(entries(&mut feed, 1300 - lost).await.len(), 1300 - lost);
+    // There is room again.
+    let id = accept(&broker, big).await;
+    assert_eq!(ids(&entries(&mut feed, 1).await), [id]);
+}
