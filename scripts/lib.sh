@@ -3,7 +3,7 @@
 step() { printf '\n==> %s\n' "$*" >&2; }
 
 fail() {
-    printf '%s: %s\n' "$(basename "$0")" "$*" >&2
+    printf "%s: %s\n" "$0" "$*" >&2
     exit 1
 }
 

@@ -3,6 +3,7 @@
     missing_docs,
     reason = "a test fails by panicking"
 )]
+
 mod binary;
 mod fixture;
 mod persist;
