@@ -138,6 +138,9 @@ impl JournalFeed {
                 sleep(left.min((linger / 4).max(Duration::from_millis(1)))).await;
                 next.clone_from(&all);
             }
+            // Each shard gives at least one, and what is taken beyond `max` would be left to a
+            // takeover if this consumer ended now.
+            next.truncate(max - self.waiting.len());
             next = self.read(&next, max - self.waiting.len(), None).await?;
         }
         Ok(())
