@@ -2,28 +2,17 @@
 // back, a network that goes and returns. Nothing may be lost, doubled or out of order on any page.
 
 import assert from 'node:assert/strict';
-import { existsSync, mkdirSync } from 'node:fs';
+import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 
-import { chromium } from 'playwright-core';
-
+import { bodies, browser, connected, count, data, enter, faults, stored, visitor, write } from './browser.mjs';
 import { ask, done, server, step } from './driver.mjs';
 
 const ROOM = 'lobby';
 const PAGE = 50;
 const MAX_BODY = 60 * 1024;
 const SHOTS = process.env.ROOMCAST_SHOTS;
-const BROWSERS = ['/usr/bin/chromium', '/usr/bin/chromium-browser', '/usr/bin/google-chrome'];
 const PHONE = { viewport: { width: 390, height: 780 }, deviceScaleFactor: 2, isMobile: true, hasTouch: true };
-
-const executablePath = process.env.CHROMIUM ?? BROWSERS.find(existsSync);
-assert(executablePath, 'no Chromium: run scripts/test, or name one in CHROMIUM');
-const browser = await chromium.launch({
-  executablePath,
-  args: ['--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run',
-    '--disable-background-networking', '--disable-component-update', '--disable-sync'],
-});
-const faults = [];
 
 const minji = await visitor();
 const jonas = await visitor({ colorScheme: 'dark' });
@@ -40,7 +29,7 @@ await connected(minji);
 assert.equal(new URL(minji.url()).searchParams.get('name'), '민지');
 assert.equal(await minji.title(), `${ROOM} · Roomcast`);
 await minji.locator('#empty').waitFor();
-await enter(jonas, 'Jonas');
+await enter(jonas, server, ROOM, 'Jonas');
 
 step('what one writes is on both pages, once, as it was written');
 const written = [
@@ -57,8 +46,7 @@ for (const page of [minji, jonas]) assert.deepEqual(await bodies(page), written)
 await same([minji, jonas]);
 assert.equal(await minji.locator('#messages img, #messages b').count(), 0);
 assert.equal(await minji.evaluate(() => window.broken), undefined);
-assert.deepEqual(await minji.locator('.message').evaluateAll((all) => all.map(({ dataset }) => dataset.sender)),
-  written.map((_, index) => (index % 2 === 0 ? '민지' : 'Jonas')));
+assert.deepEqual(await data(minji, 'sender'), written.map((_, index) => (index % 2 === 0 ? '민지' : 'Jonas')));
 
 step('Enter that ends a composition sends nothing, and Shift+Enter is a new line');
 await minji.fill('#text', '한글');
@@ -81,7 +69,7 @@ step('a late visitor reads back to the beginning, and stays where they read');
 await burst(jonas, 130, 'line');
 await stored(jonas, written.length + 131);
 const ada = await visitor(PHONE);
-await enter(ada, 'Ada');
+await enter(ada, server, ROOM, 'Ada');
 await count(ada, PAGE);
 await ada.waitForFunction(() => {
   const log = document.querySelector('#log');
@@ -164,7 +152,7 @@ step('a reload shows the same again');
 await jonas.reload();
 await connected(jonas);
 await count(jonas, PAGE);
-assert.deepEqual(await ids(jonas), (await ids(minji)).slice(-PAGE));
+assert.deepEqual(await data(jonas, 'id'), (await data(minji, 'id')).slice(-PAGE));
 
 step('the pages and the history agree');
 const history = [];
@@ -175,11 +163,11 @@ for (let before = ''; ;) {
   history.unshift(...messages);
   before = `&before=${messages[0].id}`;
 }
-assert.deepEqual(await ids(minji), history.map(({ id }) => id));
+assert.deepEqual(await data(minji, 'id'), history.map(({ id }) => id));
 assert.deepEqual(await bodies(minji), history.map(({ body }) => body));
 
 const dim = await visitor({ ...PHONE, colorScheme: 'dark' });
-await enter(dim, '하늘');
+await enter(dim, server, ROOM, '하늘');
 await count(dim, PAGE);
 await write(dim, '어두운 화면에서도 잘 보이네요 🌙');
 await dim.locator('.message[data-state="stored"]').waitFor();
@@ -188,27 +176,6 @@ await shot('phone-dark', dim);
 assert.deepEqual(faults, [], 'the pages had errors');
 await browser.close();
 done();
-
-async function visitor(options = {}) {
-  const context = await browser.newContext({ viewport: { width: 1100, height: 760 }, ...options });
-  const page = await context.newPage();
-  page.on('pageerror', (error) => faults.push(String(error)));
-  return page;
-}
-
-async function enter(page, name) {
-  await page.goto(`${server}/?${new URLSearchParams({ room: ROOM, name })}`);
-  await connected(page);
-}
-
-async function connected(page) {
-  await page.locator('#state[data-state="connected"]').waitFor();
-}
-
-async function write(page, body) {
-  await page.fill('#text', body);
-  await page.click('#send');
-}
 
 // As fast as the page takes it, which no keyboard is.
 async function burst(page, many, word) {
@@ -220,43 +187,14 @@ async function burst(page, many, word) {
   }, [many, word]);
 }
 
-// Until there are so many messages and none is on its way.
-async function stored(page, many) {
-  await count(page, many);
-  await page.waitForFunction(() => {
-    assertNone('failed');
-    return !document.querySelector('.message[data-state="sending"]');
-    function assertNone(state) {
-      const found = document.querySelector(`.message[data-state="${state}"]`);
-      if (found) throw new Error(`${state}: ${found.textContent}`);
-    }
-  });
-}
-
-async function count(page, many) {
-  try {
-    await page.waitForFunction((wanted) => document.querySelectorAll('.message').length === wanted, many);
-  } catch {
-    assert.fail(`${await page.locator('.message').count()} messages instead of ${many}: ${JSON.stringify((await bodies(page)).map((body) => body.slice(0, 40)))}`);
-  }
-}
-
-async function bodies(page) {
-  return page.locator('.message .bubble').evaluateAll((all) => all.map((bubble) => bubble.textContent));
-}
-
-async function ids(page) {
-  return page.locator('.message').evaluateAll((all) => all.map(({ dataset }) => dataset.id));
-}
-
 // Until all pages have the same messages; each once and in the order of the ids.
 async function same(pages) {
   const [first, ...others] = pages;
-  const wanted = await ids(first);
+  const wanted = await data(first, 'id');
   assert.deepEqual(wanted, [...new Set(wanted)].sort());
   for (const page of others) {
     await count(page, wanted.length);
-    assert.deepEqual(await ids(page), wanted);
+    assert.deepEqual(await data(page, 'id'), wanted);
     assert.deepEqual(await bodies(page), await bodies(first));
   }
 }

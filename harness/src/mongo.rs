@@ -48,27 +48,45 @@ impl Mongo {
     /// # Panics
     /// When there is no mongod, saying how to get one, or it does not start.
     pub async fn start() -> Self {
-        let program = program();
-        let name = format!("roomcast-mongod-{}", Uuid::new_v4().simple());
-        let data = std::env::temp_dir().join(name);
-        std::fs::create_dir(&data).expect("the folder for temporary files can be written");
-        let mut mongo = Self {
-            program,
-            data,
-            port: 0,
-            server: None,
+        let mongo = Self::spawn_somewhere().await;
+        let config = doc! { "_id": "rs0", "members": [{ "_id": 0, "host": mongo.host() }] };
+        mongo.command(doc! { "replSetInitiate": config }).await;
+        mongo.writable().await;
+        mongo
+    }
+
+    /// Starts a second node that follows this one. A majority is both of them from then on; this
+    /// one stays the primary for a minute while the other is silent.
+    ///
+    /// # Panics
+    /// As [`Mongo::start`].
+    pub async fn follower(&self) -> Self {
+        let follower = Self::spawn_somewhere().await;
+        let found = self.command(doc! { "replSetGetConfig": 1 }).await;
+        let found = found.get_document("config");
+        let mut config = found.expect("the set is initiated").clone();
+        let version = config
+            .get_i32("version")
+            .expect("every configuration has one");
+        let member = doc! { "_id": 1, "host": follower.host(), "priority": 0 };
+        config.insert("version", version + 1);
+        config.insert("settings", doc! { "electionTimeoutMillis": 60_000 });
+        config.insert(
+            "members",
+            vec![doc! { "_id": 0, "host": self.host() }, member],
+        );
+        self.command(doc! { "replSetReconfig": config }).await;
+        // A new member has no vote until it has caught up.
+        let deadline = Instant::now() + DEADLINE;
+        let majority = async || {
+            let status = self.command(doc! { "replSetGetStatus": 1 }).await;
+            status.get_i32("writeMajorityCount").ok()
         };
-        // Another process may take the free port before mongod does.
-        for _ in 0..5 {
-            mongo.port = free_port();
-            mongo.spawn();
-            if mongo.is_up().await {
-                mongo.initiate().await;
-                return mongo;
-            }
-            mongo.kill().await;
+        while majority().await != Some(2) {
+            assert!(Instant::now() < deadline, "the follower does not catch up");
+            sleep(LOOK).await;
         }
-        panic!("mongod finds no free port");
+        follower
     }
 
     /// The one that the tests of a binary share, each with a [`Mongo::database`] of its own.
@@ -87,10 +105,7 @@ impl Mongo {
 
     /// The URL of a database.
     pub fn url(&self, database: &str) -> String {
-        format!(
-            "mongodb://127.0.0.1:{}/{database}?replicaSet=rs0",
-            self.port
-        )
+        format!("mongodb://{}/{database}?replicaSet=rs0", self.host())
     }
 
     /// Ends it with SIGKILL, and returns once it is gone. Its data stay for [`Mongo::restart`].
@@ -128,6 +143,29 @@ impl Mongo {
     /// Lets it go on after [`Mongo::pause`].
     pub async fn resume(&self) {
         self.signal("CONT").await;
+    }
+
+    /// Starts it on a free port. Another process may take that first: then on the next.
+    async fn spawn_somewhere() -> Self {
+        let program = program();
+        let name = format!("roomcast-mongod-{}", Uuid::new_v4().simple());
+        let data = std::env::temp_dir().join(name);
+        std::fs::create_dir(&data).expect("the folder for temporary files can be written");
+        let mut mongo = Self {
+            program,
+            data,
+            port: 0,
+            server: None,
+        };
+        for _ in 0..5 {
+            mongo.port = free_port();
+            mongo.spawn();
+            if mongo.is_up().await {
+                return mongo;
+            }
+            mongo.kill().await;
+        }
+        panic!("mongod finds no free port");
     }
 
     fn spawn(&mut self) {
@@ -178,14 +216,6 @@ impl Mongo {
         true
     }
 
-    async fn initiate(&self) {
-        let member = doc! { "_id": 0, "host": format!("127.0.0.1:{}", self.port) };
-        let config = doc! { "_id": "rs0", "members": [member] };
-        let initiated = command(&self.client(), doc! { "replSetInitiate": config }).await;
-        initiated.expect("a new server takes a configuration");
-        self.writable().await;
-    }
-
     async fn writable(&self) {
         let deadline = Instant::now() + DEADLINE;
         let client = self.client();
@@ -200,6 +230,15 @@ impl Mongo {
             );
             sleep(LOOK).await;
         }
+    }
+
+    async fn command(&self, wanted: Document) -> Document {
+        let answer = command(&self.client(), wanted.clone()).await;
+        answer.unwrap_or_else(|error| panic!("mongod refuses {wanted}: {error}"))
+    }
+
+    fn host(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
     }
 
     /// A client of this node alone, whatever its state.

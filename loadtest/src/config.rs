@@ -12,7 +12,12 @@ use crate::body;
 /// Sends messages to Roomcast at a fixed rate, measures how long they take, and proves that none
 /// was lost, doubled or out of order.
 #[derive(Debug, Parser)]
-#[command(name = "loadtest", version, max_term_width = 100)]
+#[command(
+    name = "loadtest",
+    version,
+    max_term_width = 100,
+    arg_required_else_help = false
+)]
 pub(crate) struct Cli {
     #[command(subcommand)]
     pub load: Load,
@@ -25,7 +30,7 @@ pub(crate) enum Load {
     ///
     /// Every user subscribes to one room; messages leave on a schedule that does not wait for
     /// answers, so a slow server shows as latency and not as a lower rate. Latency counts from
-    /// the moment a message was due, in microseconds.
+    /// the moment a message was due; it is printed in milliseconds, and in JSON in microseconds.
     ///
     /// Exit code 0: everything arrived, once and in order, and was receipted. 1: something was
     /// not. 64: a flag is wrong. 69: a gateway could not be reached.

@@ -28,7 +28,7 @@ pub(crate) struct Report {
     pub sent_per_second: f64,
     /// Deliveries, of all members together.
     pub delivered: u64,
-    /// Deliveries a second, from the first send to the last delivery or the end of waiting.
+    /// Deliveries a second, from the first send to the last delivery.
     pub delivered_per_second: f64,
     /// From when a message was due to its delivery, in microseconds.
     pub send_to_receive_us: Percentiles,

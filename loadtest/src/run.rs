@@ -108,6 +108,8 @@ pub(crate) struct Run {
     /// Microseconds from the start to the newest send.
     sending: AtomicU64,
     delivered: AtomicU64,
+    /// Microseconds from the start to the newest delivery.
+    delivering: AtomicU64,
     latencies: Vec<Mutex<Latencies>>,
 }
 
@@ -149,6 +151,7 @@ impl Run {
             sent: AtomicU64::new(0),
             sending: AtomicU64::new(0),
             delivered: AtomicU64::new(0),
+            delivering: AtomicU64::new(0),
             stop: CancellationToken::new(),
             done: CancellationToken::new(),
             start,
@@ -178,6 +181,8 @@ impl Run {
         now: Instant,
     ) {
         self.delivered.fetch_add(1, Ordering::Relaxed);
+        let since_start = micros(now.saturating_duration_since(self.start));
+        self.delivering.fetch_max(since_start, Ordering::Relaxed);
         let origin = self.origin(sender, body);
         let mut ledger = self.ledger(seat.room);
         let entry = match (origin, id) {
@@ -253,6 +258,11 @@ impl Run {
     /// Deliveries that came, whatever they were.
     pub(crate) fn delivered_count(&self) -> u64 {
         self.delivered.load(Ordering::Relaxed)
+    }
+
+    /// From the start to the newest delivery.
+    pub(crate) fn delivering(&self) -> Duration {
+        Duration::from_micros(self.delivering.load(Ordering::Relaxed))
     }
 
     /// Everybody's latencies together.

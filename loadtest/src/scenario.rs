@@ -95,7 +95,6 @@ pub(crate) async fn rooms(args: &RoomsArgs) -> Result<Report, Failure> {
             },
         }
     }
-    let elapsed = start.elapsed();
     let after = used(&args.pids);
     if run.done.is_cancelled() {
         sleep(AFTERMATH).await;
@@ -135,7 +134,6 @@ pub(crate) async fn rooms(args: &RoomsArgs) -> Result<Report, Failure> {
     Ok(report(
         load,
         &run,
-        elapsed,
         cut_off,
         history,
         charges(&args.pids, &before, &after, &run),
@@ -256,7 +254,6 @@ fn charges(
 fn report(
     load: Load,
     run: &Run,
-    elapsed: Duration,
     cut_off: BTreeMap<String, u64>,
     history: Option<History>,
     cpu: Vec<Cpu>,
@@ -267,7 +264,8 @@ fn report(
     }
     let latencies = run.all_latencies();
     // The last message takes its share of the time too.
-    let sending = run.sending() + Duration::from_secs_f64(1.0 / run.schedule.rate);
+    let share = 1.0 / run.schedule.rate;
+    let per_second = |count: u64, time: Duration| count as f64 / (time.as_secs_f64() + share);
     let unread = history
         .as_ref()
         .is_some_and(|history| !history.unread.is_empty());
@@ -275,9 +273,9 @@ fn report(
     Report {
         ok: faults.is_clean() && cut_off.is_empty() && !unread && all_sent,
         sent: run.sent_count(),
-        sent_per_second: run.sent_count() as f64 / sending.as_secs_f64(),
+        sent_per_second: per_second(run.sent_count(), run.sending()),
         delivered: run.delivered_count(),
-        delivered_per_second: run.delivered_count() as f64 / elapsed.as_secs_f64(),
+        delivered_per_second: per_second(run.delivered_count(), run.delivering()),
         send_to_receive_us: Percentiles::of(&latencies.receive),
         send_to_receipt_us: Percentiles::of(&latencies.receipt),
         late_sends: latencies.lag.len() - latencies.lag.count_between(0, LATE),

@@ -47,7 +47,6 @@ pub async fn run(
     let feed = broker.open_feed(&consumer).await?;
     let durable = broker.guarantees().durable;
     let worker = Worker {
-        feed,
         store,
         settings,
         metrics: Arc::clone(&metrics.persister),
@@ -60,7 +59,7 @@ pub async fn run(
         sleep(settings.drain_timeout).await;
     };
     tokio::select! {
-        () = worker.run() => tracing::info!("everything that was taken from the journal is stored"),
+        () = worker.run(feed) => tracing::info!("everything that was taken from the journal is stored"),
         () = out_of_time => {
             if durable {
                 tracing::warn!("out of time: what is not stored stays in the journal");

@@ -3,3 +3,8 @@
     missing_docs,
     reason = "a test fails by panicking"
 )]
+
+mod command_line;
+mod faults;
+mod killed;
+mod proxy;

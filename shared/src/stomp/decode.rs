@@ -10,6 +10,9 @@ use super::{Command, DecodeError, Frame, HeaderList, Version};
 /// that it does not keep alive what else was read with it.
 const SHARE_FROM: usize = 1024;
 
+/// What most frames' headers fit in, in octets.
+const HEADERS_ROOM: usize = 512;
+
 /// The longest command, UNSUBSCRIBE.
 const COMMAND_BYTES: usize = 11;
 
@@ -218,9 +221,11 @@ impl Decoder {
             return Err(DecodeError::UnknownCommand);
         }
         self.buffer.advance(end + 1);
+        // Room for what has come already, which is mostly headers, but not for a large body.
+        let headers = HeaderList::with_room(self.buffer.len().min(HEADERS_ROOM));
         Ok(Some(Head {
             command,
-            headers: HeaderList::default(),
+            headers,
             taken: end + 1,
             header_bytes: 0,
         }))

@@ -204,6 +204,14 @@ impl HeaderList {
         self.ends.is_empty()
     }
 
+    /// A list with room for so many octets of names and values, and a few headers.
+    pub(super) fn with_room(octets: usize) -> Self {
+        Self {
+            text: String::with_capacity(octets),
+            ends: Vec::with_capacity(8),
+        }
+    }
+
     /// Octets of all names and values.
     pub(super) fn text_len(&self) -> usize {
         self.text.len()

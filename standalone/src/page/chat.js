@@ -82,7 +82,9 @@ function enter(name, room) {
   byId('notice').hidden = true;
   byId('composer-error').textContent = '';
 
-  const view = Object.assign(new View(room), { notice, attached });
+  const view = new View(room);
+  view.notice = notice;
+  view.attached = attached;
   const link = new Link(name);
   const open = new Room(room, name, link, view);
   link.onstate = showState;

@@ -34,7 +34,7 @@ export class Room {
     this.#user = user;
     this.#link = link;
     this.#view = view;
-    link.onconnected = () => this.#attach();
+    link.onconnected = () => this.#attach(null);
     link.onlost = () => this.#detach();
     link.onframe = (frame) => this.#receive(frame);
     link.ontick = () => this.#pump();
@@ -61,31 +61,40 @@ export class Room {
     this.#save();
   }
 
-  /// Fetches the page of history before the oldest message.
+  /// Fetches the page of history before the oldest message; throws what a person can read.
   async older() {
-    const oldest = this.#messages.find((message) => message.id)?.id;
+    const oldest = this.#oldest;
     if (!oldest || this.#complete) return;
     const answer = await fetch(`/api/rooms/${this.#name}/messages?limit=${PAGE}&before=${oldest}`);
-    if (!answer.ok) throw new Error((await answer.text()).trim() || `HTTP ${answer.status}`);
-    const { messages, complete } = await answer.json();
-    // A reload of the history may have overtaken the answer.
-    if (this.#messages.find((message) => message.id)?.id !== oldest) return;
+    const { messages, complete, error } = await answer.json().catch(() => ({}));
+    if (!answer.ok || !messages) throw new Error(error?.message ?? `HTTP ${answer.status}`);
+    // A page with holes is none: what is missing in it would never be asked for again.
+    if (!complete) throw new Error('the server cannot read all of them at the moment.');
+    // The room may have been loaded again meanwhile.
+    if (this.#oldest !== oldest) return;
     this.#view.prepend(() => {
-      for (const { id, sender, createdAt, body } of messages) this.#arrive(id, sender, createdAt, body);
+      for (const { id, sender, createdAt, body, bodyBase64 } of messages) {
+        this.#arrive(id, sender, createdAt, body ?? `[${atob(bodyBase64).length} octets]`);
+      }
     });
-    this.#complete = complete || messages.length === 0;
+    this.#complete = messages.length < PAGE;
     this.#report();
   }
 
-  #attach() {
-    if (this.#subscription) this.#link.send('UNSUBSCRIBE', { id: this.#subscription });
-    this.#subscription = `room-${(this.#counter += 1)}`;
-    const past = this.#seen ? { after: this.#seen } : { history: PAGE };
+  get #oldest() {
+    return this.#messages.find((message) => message.id)?.id;
+  }
+
+  // `gap` is the message after which something may be missing, when the room is loaded again.
+  #attach(gap) {
+    if (this.#subscription) this.#link.send('UNSUBSCRIBE', { id: this.#subscription.id });
+    const after = gap ? null : this.#seen;
+    this.#subscription = { id: `room-${(this.#counter += 1)}`, after, gap, count: 0, first: null };
     this.#link.send('SUBSCRIBE', {
-      id: this.#subscription,
+      id: this.#subscription.id,
       destination: `/topic/rooms/${this.#name}`,
-      ...past,
-      receipt: this.#expect({ subscription: this.#subscription, after: this.#seen }),
+      ...(after ? { after } : { history: PAGE }),
+      receipt: this.#expect({ subscription: this.#subscription }),
     });
     this.#pump();
   }
@@ -99,9 +108,13 @@ export class Room {
   #receive({ command, headers, body }) {
     if (command === 'MESSAGE') {
       // What is left of an earlier subscription, and what is not kept, such as "is typing".
-      if (headers.get('subscription') !== this.#subscription || headers.get('ephemeral')) return;
+      if (headers.get('subscription') !== this.#subscription.id || headers.get('ephemeral')) return;
       const id = headers.get('message-id');
       if (!this.#seen || id > this.#seen) this.#seen = id;
+      if (headers.get('replayed')) {
+        this.#subscription.first ??= id;
+        this.#subscription.count += 1;
+      }
       this.#arrive(id, headers.get('sender') ?? '', headers.get('created-at'), body);
       this.#trim();
       this.#report();
@@ -109,26 +122,36 @@ export class Room {
       const waiting = this.#receipts.get(headers.get('receipt-id'));
       this.#receipts.delete(headers.get('receipt-id'));
       if (waiting?.message) this.#stored(waiting.message, headers);
-      else if (waiting?.subscription) this.#attached(waiting, headers);
+      else if (waiting?.subscription) this.#attached(waiting.subscription, headers);
     } else if (command === 'ERROR') {
-      this.#refused(headers);
+      this.#refused(headers, body);
     }
   }
 
-  #attached({ subscription, after }, headers) {
+  // The past that was asked for is here, or as much of it as the server could find.
+  #attached(subscription, headers) {
     if (subscription !== this.#subscription) return;
+    const { after, gap, first, count } = subscription;
+    const recovered = headers.get('recovered') !== 'false';
     this.#link.settle();
-    if (after && headers.get('recovered') === 'false') {
-      this.#view.notice('warning', 'You were away for too long to catch up message by message, so '
-        + 'the room was loaded again. Older messages are above.');
-      for (const message of this.#messages.filter(({ id }) => id)) this.#withdraw(message);
-      this.#seen = null;
-      this.#complete = false;
-      this.#attach();
+    if (after && !recovered) {
+      this.#attach(after);
       return;
+    }
+    if (!recovered) {
+      this.#view.notice('warning', 'The server cannot say whether this is all: some messages may be missing here.');
+    } else if (gap && first > gap && count === PAGE) {
+      // What is before the newest page is fetched by reading back, as on the first visit.
+      for (const message of this.#messages.filter(({ id }) => id && id < first)) this.#withdraw(message);
+      this.#complete = false;
+      this.#view.notice('warning', 'You were away for too long to catch up one by one, so the room was '
+        + 'loaded again. Read back for what came meanwhile.');
     }
     this.#view.attached();
     this.#report();
+    // Fewer than were asked for: mostly the whole room, but a server may give less at once. Should
+    // this fail, the reader can still ask for more.
+    if (!after && count < PAGE) this.older().catch(() => {});
   }
 
   // The server's word on one message: its id, and that it is in the history.
@@ -150,10 +173,10 @@ export class Room {
     this.#report();
   }
 
-  #refused(headers) {
-    const text = headers.get('message') ?? 'The server closed the connection.';
+  #refused(headers, detail) {
+    const text = [headers.get('message') ?? 'The server closed the connection.', detail].join(' ').trim();
     const culprit = this.#receipts.get(headers.get('receipt-id'))?.message;
-    this.#view.notice('error', text);
+    if (!culprit) this.#view.notice('error', text);
     for (const message of culprit ? [culprit] : this.#messages) {
       if (!message.inFlight || message.id) continue;
       // Without a name it may be any of these: one that is refused again and again is the one.

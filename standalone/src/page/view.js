@@ -21,6 +21,10 @@ export class View {
   ondiscard = () => {};
   /// Called when the reader is near the oldest message.
   ontop = () => {};
+  /// Shows `(kind, text)` above the messages; kinds are `warning` and `error`.
+  notice = () => {};
+  /// Called when the room is caught up with.
+  attached = () => {};
 
   #title;
   #log = byId('log');
