@@ -30,7 +30,8 @@ for (const version of [Versions.V1_0, Versions.V1_1, Versions.V1_2]) {
   assert.equal(message.headers.sender, 'ada');
   assert.equal(message.headers['content-type'], 'text/plain;charset=utf-8');
   assert.match(receipt.headers['message-id'], /^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-/);
-  assert(!Number.isNaN(Date.parse(receipt.headers['created-at'])));
+  // This library does not undo the escapes of STOMP 1.1, where a colon is `\\c`.
+  assert(!Number.isNaN(Date.parse(receipt.headers['created-at'].replaceAll('\\c', ':'))));
   await leave(client);
 }
 
@@ -127,6 +128,10 @@ assert.equal((await again.take()).headers['message-id'], live.headers['message-i
 assert(live.headers['message-id'] > unseen.headers['message-id']);
 assert(unseen.headers['message-id'] > last.headers['message-id']);
 assert.deepEqual(again.left(), []);
+
+step('a key is remembered over the restart: what has no receipt can be sent again');
+const third = await send(ada, 'once', { 'idempotency-key': key });
+assert.equal(third.headers['message-id'], first.headers['message-id']);
 
 await leave(ben);
 await leave(ada);

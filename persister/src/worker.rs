@@ -19,6 +19,9 @@ use crate::config::Settings;
 const PAUSE_MIN: Duration = Duration::from_millis(50);
 const PAUSE_MAX: Duration = Duration::from_secs(5);
 
+/// How often it is said again that the store does not work.
+const REMIND_EVERY: Duration = Duration::from_secs(60);
+
 /// How often settling is tried before the entries are left to come again.
 const SETTLE_ATTEMPTS: u32 = 5;
 
@@ -39,6 +42,7 @@ impl Worker {
     pub(crate) async fn run(self, mut feed: Box<dyn Feed>) {
         self.ready.set(true);
         let mut backoff = Backoff::new(PAUSE_MIN, PAUSE_MAX);
+        let mut away = false;
         loop {
             let stopping = self.stop.is_cancelled();
             if stopping && !self.to_the_end {
@@ -52,11 +56,18 @@ impl Worker {
             let entries = match feed.next(self.settings.batch_max, linger).await {
                 Ok(entries) => entries,
                 Err(error) => {
-                    tracing::warn!(%error, "the journal cannot be read; trying again");
+                    if !away {
+                        tracing::warn!(%error, "the journal cannot be read; trying again");
+                    }
+                    away = true;
                     self.retry("feed", &mut backoff).await;
                     continue;
                 }
             };
+            if away {
+                tracing::info!("the journal can be read again");
+            }
+            away = false;
             backoff.reset();
             self.ready.set(true);
             let more = entries.len() >= self.settings.batch_max;
@@ -125,12 +136,12 @@ impl Worker {
             match feed.settle(batch.settled()).await {
                 Ok(()) => return,
                 Err(error) => {
-                    tracing::warn!(%error, "the journal keeps what is stored; trying again");
+                    tracing::debug!(%error, "the journal keeps what is stored; trying again");
                     self.retry("settle", &mut backoff).await;
                 }
             }
         }
-        // They come again, and are then found in the store.
+        tracing::warn!("the journal keeps what is stored; it comes again, and changes nothing");
     }
 
     /// Repeats an operation of the store until it succeeds. Nothing is read from the journal
@@ -140,28 +151,33 @@ impl Worker {
         operation: impl Fn() -> BoxFuture<'a, Result<T, StoreError>>,
     ) -> T {
         let mut backoff = Backoff::new(PAUSE_MIN, PAUSE_MAX);
-        let mut attempts = 1_u64;
+        let begun = Instant::now();
+        let mut said = None::<Instant>;
         loop {
-            match operation().await {
+            let error = match operation().await {
                 Ok(done) => {
-                    if attempts > 1 {
-                        tracing::info!(attempts, "the store works again");
+                    if said.is_some() {
+                        tracing::info!(after = ?begun.elapsed(), "the store works again");
                     }
                     self.ready.set(true);
                     return done;
                 }
-                Err(StoreError::Misconfigured(reason)) if attempts == 1 => {
-                    tracing::error!(
-                        reason,
-                        "the store refuses; messages wait until that changes"
-                    );
+                Err(error) => error,
+            };
+            if said.is_none_or(|said| said.elapsed() >= REMIND_EVERY) {
+                said = Some(Instant::now());
+                let since = begun.elapsed();
+                match &error {
+                    StoreError::Misconfigured(_) => tracing::error!(
+                        %error, ?since,
+                        "the store refuses until somebody changes that; the journal holds the rest"
+                    ),
+                    StoreError::Unavailable(_) => tracing::warn!(
+                        %error, ?since,
+                        "the store is away; trying again, and the journal holds the rest"
+                    ),
                 }
-                Err(error) if attempts == 1 => {
-                    tracing::warn!(%error, "the store is away; messages wait until it is back");
-                }
-                Err(error) => tracing::debug!(%error, attempts, "the store is still away"),
             }
-            attempts += 1;
             self.retry("store", &mut backoff).await;
         }
     }

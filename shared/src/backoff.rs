@@ -45,3 +45,22 @@ impl Backoff {
         self.pauses = self.builder.build();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_never_end_and_start_over() {
+        let (min, max) = (Duration::from_millis(10), Duration::from_secs(1));
+        let mut backoff = Backoff::new(min, max);
+        for _ in 0..3 {
+            let first = backoff.next();
+            assert!(first >= min && first <= 2 * min, "{first:?}");
+            let pauses: Vec<_> = (0..1000).map(|_| backoff.next()).collect();
+            assert!(pauses.iter().all(|pause| *pause >= min && *pause <= max));
+            assert!(pauses[10..].iter().all(|pause| *pause >= max / 2));
+            backoff.reset();
+        }
+    }
+}

@@ -3,8 +3,8 @@
     missing_docs,
     reason = "a test fails by panicking"
 )]
-mod killed;
 
 mod command_line;
 mod faults;
+mod killed;
 mod proxy;

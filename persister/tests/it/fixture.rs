@@ -4,30 +4,18 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use harness::Mongo;
+use harness::until::DEADLINE;
+use harness::{Mongo, until};
 use persister::Settings;
 use shared::admin::Readiness;
 use shared::broker::{self, Broker, BrokerError};
 use shared::config::{BrokerSettings, BrokerUrl, Delivery, Retention, StoreSettings, StoreUrl};
-use shared::message::{Draft, GatewayId, Message, MessageId, RoomName, Span, UserName};
+use shared::message::{Draft, Message, MessageId, RoomName, Span, UserName};
 use shared::metrics::Metrics;
 use shared::store::{self, Store};
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
-
-/// How long a test waits for what must come.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
-
-/// Looks until it is so.
-pub(crate) async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
-    let deadline = Instant::now() + DEADLINE;
-    while !is_so().await {
-        assert!(Instant::now() < deadline, "never came true: {what}");
-        sleep(Duration::from_millis(10)).await;
-    }
-}
 
 pub(crate) async fn open_broker(url: BrokerUrl, delivery: Delivery) -> Arc<dyn Broker> {
     let settings = BrokerSettings {
@@ -212,9 +200,4 @@ pub(crate) async fn assert_stored(store: &Arc<dyn Store>, ids: &[MessageId]) {
         })
         .collect();
     assert_eq!(found, expected);
-}
-
-/// A gateway to notify.
-pub(crate) fn gateway() -> GatewayId {
-    GatewayId::random()
 }

@@ -3,7 +3,9 @@
     missing_docs,
     reason = "a test fails by panicking"
 )]
+
 mod binary;
 mod fixture;
 mod persist;
+mod redis;
 mod stop;

@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use harness::Mongo;
+use harness::until::DEADLINE;
+use harness::{Mongo, until};
 use shared::config::{BrokerUrl, Delivery};
 use tokio::time::timeout;
 
 use crate::fixture::{
-    DEADLINE, Folder, Persister, assert_stored, mongo_url, open_broker, open_store, publish, until,
+    Folder, Persister, assert_stored, mongo_url, open_broker, open_store, publish,
 };
 
 #[tokio::test]

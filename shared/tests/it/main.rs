@@ -1,10 +1,8 @@
-#![allow(
-    clippy::unwrap_used,
-    missing_docs,
-    reason = "a test fails by panicking"
-)]
-mod admin;
+//! What the library promises, from outside.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod admin;
+mod broker_conformance;
 mod message;
 mod stomp_properties;
 mod stomp_vectors;

@@ -17,23 +17,19 @@ async fn stompjs_connects_subscribes_sends_gets_receipts_and_comes_back() {
     drive("stompjs.mjs").await;
 }
 
-/// Runs a script of `clients/` against a server, and does with the server what the script asks.
-async fn drive(script: &str) {
-    let clients = Path::new(env!("CARGO_MANIFEST_DIR")).join("../clients");
-    assert!(
-        clients.join("node_modules/ws").is_dir(),
-        "the clients are not installed: run scripts/test"
-    );
+#[tokio::test]
+async fn the_page_keeps_messages_once_and_in_order_whatever_a_server_answers() {
+    let mut client = script("scripted.mjs", "");
+    let status = client.wait().await;
+    assert!(status.success(), "{status}\n{}", client.output());
+}
+
+/// Runs a script against a server, and does with the server what the script asks.
+async fn drive(name: &str) {
     let data = TempDir::new().unwrap();
     let mut server = start(data.path(), "127.0.0.1:0".parse().unwrap());
     let address = server.ready().await;
-
-    let script = clients.join(script);
-    let mut client = Process::run(
-        "node",
-        [script.as_os_str()],
-        [("ROOMCAST_URL", format!("http://{address}"))],
-    );
+    let mut client = script(name, &format!("http://{address}"));
     loop {
         let line = client
             .next_line(|line| line.starts_with("ask ") || line == "done")
@@ -53,6 +49,16 @@ async fn drive(script: &str) {
     }
     let status = client.wait().await;
     assert!(status.success(), "{status}\n{}", client.output());
+}
+
+/// Starts a script of `clients/`.
+fn script(name: &str, url: &str) -> Process {
+    let clients = Path::new(env!("CARGO_MANIFEST_DIR")).join("../clients");
+    assert!(
+        clients.join("node_modules/playwright-core").is_dir(),
+        "the clients are not installed: run scripts/test"
+    );
+    Process::run("node", [clients.join(name)], [("ROOMCAST_URL", url)])
 }
 
 fn start(data: &Path, listen: SocketAddr) -> Process {

@@ -5,14 +5,17 @@
 --       5 and 6 the least id allowed, milliseconds and sequence,
 --       7 entries that the journal may hold, 8 messages that the window keeps,
 --       9 and 10 milliseconds that the window and the idempotency key are kept
--- Answers {0, id}: accepted; {1, id}: accepted before; {2}: the journal is full.
+--       11 the publish's own token
+-- Answers {0, id}: accepted; {1, id, token}: accepted before, by the publish with that token;
+-- {2}: the journal is full.
 --
 -- All that can fail for a key's type, for memory or for a role fails at a read or at the first
 -- write, so that nothing is left half done.
 
 local first = redis.call('GET', KEYS[3])
 if first then
-  return {1, first}
+  local id, token = string.match(first, '^(%S+) (%S+)$')
+  return {1, id, token}
 end
 if redis.call('XLEN', KEYS[1]) >= tonumber(ARGV[7]) then
   return {2}
@@ -55,5 +58,5 @@ end
 redis.call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[8], id, 'payload', ARGV[3], 'prev', prev)
 redis.call('PEXPIRE', KEYS[2], ARGV[9])
 redis.call('PUBLISH', ARGV[1], id .. ' ' .. prev .. ' ' .. ARGV[3])
-redis.call('SET', KEYS[3], id, 'PX', ARGV[10])
+redis.call('SET', KEYS[3], id .. ' ' .. ARGV[11], 'PX', ARGV[10])
 return {0, id}

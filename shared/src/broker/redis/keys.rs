@@ -62,12 +62,12 @@ pub(super) fn idempotency(
     name
 }
 
-/// Where the id is kept that a publish without a key was given, under this process's own token.
+/// Where the id is kept that a publish without a key was given, under the publish's own token.
 /// No user has an empty name, so that it meets no sender's key.
-pub(super) fn token(shard: u16, room: &RoomName, process: u64, count: u64) -> String {
+pub(super) fn token(shard: u16, room: &RoomName, token: &str) -> String {
     let mut name = format!("rc:{{{shard}}}:idem:");
     escape(&mut name, room.as_str());
-    let _ = write!(name, "::{process:x}-{count:x}");
+    let _ = write!(name, "::{token}");
     name
 }
 

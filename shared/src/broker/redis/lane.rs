@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::iter;
+use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -36,6 +37,8 @@ pub(super) struct Request {
     pub(super) room: RoomName,
     pub(super) shard: u16,
     pub(super) command: Cmd,
+    /// By which it knows its own earlier attempt from someone else's use of the same key.
+    pub(super) token: String,
     /// What the command weighs in a queue, in octets.
     pub(super) size: usize,
     /// The id where this process made it. Such a command is not the script, and sent twice it
@@ -71,6 +74,7 @@ impl Lane {
             link: None,
             broken: None,
             backoff: Backoff::new(Duration::from_millis(20), Duration::from_millis(500)),
+            waits: false,
         };
         tokio::spawn(driver.run());
         Self {
@@ -106,6 +110,8 @@ struct Driver {
     /// The name of the connection on which the batch may still be under way.
     broken: Option<Name>,
     backoff: Backoff,
+    /// The log has been told that there is no connection.
+    waits: bool,
 }
 
 struct Link {
@@ -148,7 +154,9 @@ impl Driver {
                 None => match self.connect().await {
                     Ok(link) => link,
                     Err(error) => {
-                        warn!(%error, "publishing waits for Redis");
+                        if !mem::replace(&mut self.waits, true) {
+                            warn!(%error, "publishing waits for Redis");
+                        }
                         sleep(self.backoff.next()).await;
                         continue;
                     }
@@ -211,7 +219,8 @@ impl Driver {
             .await?;
         answers.pop().unwrap_or(Value::Nil).extract_error()?;
         let name = answers.pop().and_then(|info| Name::parse(&info));
-        if self.broken.take().is_some() {
+        self.broken = None;
+        if mem::take(&mut self.waits) {
             info!("publishing goes on");
         }
         Ok(Link { connection, name })
@@ -292,9 +301,14 @@ fn outcome(request: &Request, answer: Value) -> Outcome {
     let accepted = match &answer {
         Value::Array(parts) => match parts.as_slice() {
             [Value::Int(2)] => return Outcome::Answered(Err(PublishError::Full)),
-            [Value::Int(repeated), Value::BulkString(id)] => {
-                payload::stamp(id).map(|stamp| (stamp, *repeated == 1))
+            [Value::Int(0), Value::BulkString(id)] => {
+                payload::stamp(id).map(|stamp| (stamp, false))
             }
+            [
+                Value::Int(1),
+                Value::BulkString(id),
+                Value::BulkString(token),
+            ] => payload::stamp(id).map(|stamp| (stamp, *token != request.token.as_bytes())),
             _ => None,
         },
         _ => None,

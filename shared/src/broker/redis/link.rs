@@ -11,7 +11,7 @@ use redis::aio::MultiplexedConnection;
 use redis::{PushInfo, PushKind, Value, cmd};
 use tokio::sync::Notify;
 use tokio::time::{MissedTickBehavior, interval, sleep};
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use super::connect::Connector;
 use super::keys;
@@ -113,7 +113,7 @@ impl Link {
         loop {
             match self.connect().await {
                 Ok(session) => return session,
-                Err(error) => warn!(%error, "a link to Redis cannot be had"),
+                Err(error) => debug!(%error, "a link to Redis cannot be had"),
             }
             sleep(backoff.next()).await;
         }

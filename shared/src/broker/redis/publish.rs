@@ -68,8 +68,9 @@ impl Publisher {
         let journaled = self.settings.delivery == Delivery::AtLeastOnce;
         let payload = payload::encode(&draft, draft.notify.filter(|_| !journaled));
         let size = OVERHEAD + payload.len();
+        let token = format!("{:x}-{count:x}", self.process);
         let (command, id) = if journaled {
-            (self.accept(&draft, &payload, shard, count), None)
+            (self.accept(&draft, &payload, shard, &token), None)
         } else {
             let id = self.own_id(shard, count);
             let published = payload::published(id.stamp(), &payload);
@@ -78,10 +79,12 @@ impl Publisher {
         };
         let deadline = Instant::now() + self.settings.publish_timeout;
         let (answer, answered) = oneshot::channel();
+        let room = draft.room;
         let request = Request {
-            room: draft.room,
+            room,
             shard,
             command,
+            token,
             size,
             id,
             deadline,
@@ -99,7 +102,7 @@ impl Publisher {
         .boxed()
     }
 
-    fn accept(&self, draft: &Draft, payload: &[u8], shard: u16, count: u64) -> Cmd {
+    fn accept(&self, draft: &Draft, payload: &[u8], shard: u16, token: &str) -> Cmd {
         let least = draft.newer_than.map_or(Stamp { ms: 0, seq: 0 }, |id| {
             let Stamp { ms, seq } = id.stamp();
             if seq + 1 < EXACT {
@@ -108,13 +111,13 @@ impl Publisher {
                 Stamp { ms: ms + 1, seq: 0 }
             }
         });
-        let (token, kept) = match &draft.idempotency_key {
+        let (idempotency, kept) = match &draft.idempotency_key {
             Some(key) => (
                 keys::idempotency(shard, &draft.room, &draft.sender, key),
                 IDEMPOTENCY_WINDOW,
             ),
             None => (
-                keys::token(shard, &draft.room, self.process, count),
+                keys::token(shard, &draft.room, token),
                 2 * self.settings.publish_timeout,
             ),
         };
@@ -124,7 +127,7 @@ impl Publisher {
             .arg(3)
             .arg(keys::journal(shard))
             .arg(keys::recent(shard, &draft.room))
-            .arg(token)
+            .arg(idempotency)
             .arg(keys::channel(shard, &draft.room))
             .arg(draft.room.as_str())
             .arg(payload)
@@ -140,6 +143,7 @@ impl Publisher {
             .arg(self.settings.recent_max.max(1))
             .arg(millis(self.settings.recent_ttl))
             .arg(millis(kept))
+            .arg(token)
             .take()
     }
 

@@ -1,0 +1,219 @@
+//! What `shared::broker` promises, on every backend.
+
+mod accept;
+mod feed;
+mod live;
+mod once;
+mod recent;
+mod redis_faults;
+mod redis_setup;
+mod unjournaled;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use harness::redis::Redis;
+use shared::broker::{Broker, Entry, Event, Events, Feed, Settled};
+use shared::config::{BrokerSettings, BrokerUrl, Delivery};
+use shared::message::{Draft, IdempotencyKey, Message, MessageId, RoomName, UserName};
+use shared::metrics::Metrics;
+use tokio::time::timeout;
+
+/// How long a test waits for what must happen.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Runs each function once per backend.
+macro_rules! on_every_backend {
+    ($($name:ident),* $(,)?) => {
+        mod memory {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() {
+                super::$name(crate::broker_conformance::Kind::Memory).await;
+            })*
+        }
+        mod redis {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() {
+                super::$name(crate::broker_conformance::Kind::Redis).await;
+            })*
+        }
+    };
+}
+use on_every_backend;
+
+/// Which backend a test runs on.
+#[derive(Clone, Copy)]
+enum Kind {
+    Memory,
+    Redis,
+}
+
+/// A backend of a test's own.
+struct Backend {
+    settings: BrokerSettings,
+    metrics: Metrics,
+    /// The broker inside this process is one and the same for all.
+    memory: Option<Arc<dyn Broker>>,
+    server: Option<Redis>,
+}
+
+impl Backend {
+    async fn start(kind: Kind) -> Self {
+        Self::start_with(kind, |_| {}).await
+    }
+
+    async fn start_with(kind: Kind, change: impl FnOnce(&mut BrokerSettings)) -> Self {
+        let server = match kind {
+            Kind::Memory => None,
+            Kind::Redis => Some(Redis::start().await),
+        };
+        let url = server
+            .as_ref()
+            .map_or(BrokerUrl::Memory, |redis| BrokerUrl::Redis(redis.url()));
+        let mut settings = settings(url);
+        change(&mut settings);
+        let metrics = Metrics::new();
+        let memory = match kind {
+            Kind::Memory => Some(
+                shared::broker::open(&settings, &metrics, None)
+                    .await
+                    .expect("it opens"),
+            ),
+            Kind::Redis => None,
+        };
+        Self {
+            settings,
+            metrics,
+            memory,
+            server,
+        }
+    }
+
+    /// A broker as another process would open it.
+    async fn broker(&self) -> Arc<dyn Broker> {
+        match &self.memory {
+            Some(memory) => Arc::clone(memory),
+            None => {
+                let opened = shared::broker::open(&self.settings, &self.metrics, None).await;
+                opened.expect("the server answers")
+            }
+        }
+    }
+
+    fn redis(&mut self) -> &mut Redis {
+        self.server.as_mut().expect("this backend is Redis")
+    }
+
+    fn reconnects(&self, link: &str) -> u64 {
+        self.metrics
+            .broker
+            .reconnects
+            .with_label_values(&[link])
+            .get()
+    }
+}
+
+fn settings(url: BrokerUrl) -> BrokerSettings {
+    BrokerSettings {
+        url,
+        delivery: Delivery::AtLeastOnce,
+        shards: 4,
+        journal_max: 100_000,
+        recent_max: 200,
+        recent_ttl: Duration::from_secs(600),
+        publish_timeout: Duration::from_secs(20),
+        connect_timeout: Duration::from_secs(20),
+        takeover_after: Duration::from_secs(30),
+    }
+}
+
+fn room(name: &str) -> RoomName {
+    RoomName::parse(name).unwrap()
+}
+
+fn draft(room_name: &str, body: impl ToString) -> Draft {
+    Draft {
+        room: room(room_name),
+        sender: UserName::parse("ann").unwrap(),
+        content_type: None,
+        headers: Vec::new(),
+        body: Bytes::from(body.to_string()),
+        idempotency_key: None,
+        newer_than: None,
+        notify: None,
+    }
+}
+
+fn keyed(room_name: &str, key: &str) -> Draft {
+    Draft {
+        idempotency_key: Some(IdempotencyKey::parse(key).unwrap()),
+        ..draft(room_name, key)
+    }
+}
+
+async fn accept(broker: &Arc<dyn Broker>, draft: Draft) -> MessageId {
+    broker.publish(draft).await.expect("it is accepted").id
+}
+
+async fn event(events: &mut Events) -> Event {
+    let next = timeout(PATIENCE, events.next()).await;
+    next.expect("something arrives in time")
+        .expect("the link stays open")
+}
+
+async fn message(events: &mut Events) -> Arc<Message> {
+    match event(events).await {
+        Event::Message(message) => message,
+        other => panic!("{other:?} instead of a message"),
+    }
+}
+
+/// Takes events until a gap.
+async fn gap(events: &mut Events) {
+    while !matches!(event(events).await, Event::Gap) {}
+}
+
+/// Reads a feed until it has handed out `count` entries.
+async fn entries(feed: &mut Box<dyn Feed>, count: usize) -> Vec<Entry> {
+    let mut read = Vec::new();
+    let reading = async {
+        while read.len() < count {
+            // An error is an outage that the test has made: the caller calls again.
+            read.extend(
+                feed.next(count - read.len(), Duration::ZERO)
+                    .await
+                    .unwrap_or_default(),
+            );
+        }
+    };
+    let done = timeout(PATIENCE, reading).await;
+    done.unwrap_or_else(|_| panic!("{} of {count} entries were handed out", read.len()));
+    read
+}
+
+fn ids(entries: &[Entry]) -> Vec<MessageId> {
+    entries.iter().map(|entry| entry.id).collect()
+}
+
+fn settled(entries: &[Entry]) -> Vec<Settled> {
+    entries
+        .iter()
+        .map(|entry| Settled {
+            id: entry.id,
+            notify: entry.notify,
+        })
+        .collect()
+}
+
+/// Repeats a question until the answer is yes.
+async fn until(what: &str, mut question: impl AsyncFnMut() -> bool) {
+    let asking = async {
+        while !question().await {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(PATIENCE, asking)
+        .await
+        .unwrap_or_else(|_| panic!("never happened: {what}"));
+}

@@ -1,0 +1,79 @@
+//! `--delivery at-most-once`: what it still does, and what it no longer claims.
+
+use std::collections::BTreeSet;
+
+use shared::broker::{Event, Guarantees};
+use shared::config::Delivery;
+use shared::message::{GatewayId, Span};
+
+use super::{Backend, Kind, accept, draft, entries, event, ids, keyed, message, room, settled};
+
+super::on_every_backend!(
+    a_message_reaches_members_and_persisters,
+    a_stored_notice_reaches_the_gateway,
+    nothing_is_kept_and_nothing_is_claimed,
+);
+
+async fn start(kind: Kind) -> Backend {
+    Backend::start_with(kind, |settings| settings.delivery = Delivery::AtMostOnce).await
+}
+
+async fn a_message_reaches_members_and_persisters(kind: Kind) {
+    let backend = start(kind).await;
+    let broker = backend.broker().await;
+    let mut fanout = broker.open_fanout(GatewayId::random()).await.unwrap();
+    fanout.subscriber.subscribe(room("a")).await.unwrap();
+    let mut feed = backend.broker().await.open_feed("one").await.unwrap();
+    let mut accepted = BTreeSet::new();
+    for n in 0..100 {
+        let id = accept(&broker, draft("a", n)).await;
+        let heard = message(&mut fanout.events).await;
+        assert_eq!(
+            (heard.id, heard.body.to_vec()),
+            (id, n.to_string().into_bytes())
+        );
+        accepted.insert(id);
+        accepted.insert(accept(&broker, draft("b", n)).await);
+    }
+    assert_eq!(accepted.len(), 200);
+    let read: BTreeSet<_> = ids(&entries(&mut feed, 200).await).into_iter().collect();
+    assert_eq!(read, accepted);
+}
+
+async fn a_stored_notice_reaches_the_gateway(kind: Kind) {
+    let backend = start(kind).await;
+    let broker = backend.broker().await;
+    let gateway = GatewayId::random();
+    let mut fanout = broker.open_fanout(gateway).await.unwrap();
+    let mut feed = broker.open_feed("one").await.unwrap();
+    let mut draft = draft("a", 1);
+    draft.notify = Some(gateway);
+    let id = accept(&broker, draft).await;
+    let read = entries(&mut feed, 1).await;
+    assert_eq!((read[0].id, read[0].notify), (id, Some(gateway)));
+    feed.settle(settled(&read)).await.unwrap();
+    match event(&mut fanout.events).await {
+        Event::Stored(ids) => assert_eq!(ids, [id]),
+        other => panic!("{other:?} instead of a notice"),
+    }
+}
+
+async fn nothing_is_kept_and_nothing_is_claimed(kind: Kind) {
+    let backend = start(kind).await;
+    let broker = backend.broker().await;
+    let durable = matches!(kind, Kind::Redis);
+    assert_eq!(
+        broker.guarantees(),
+        Guarantees {
+            durable,
+            journaled: false
+        }
+    );
+    let first = accept(&broker, keyed("a", "k")).await;
+    let again = broker.publish(keyed("a", "k")).await.unwrap();
+    assert!(!again.repeated && again.id != first);
+    let recent = broker.recent(&room("a"), Span::Newest, 10).await.unwrap();
+    assert!(recent.messages.is_empty() && !recent.complete);
+    assert_eq!(broker.backlog().await.unwrap(), 0);
+    broker.ping().await.unwrap();
+}
