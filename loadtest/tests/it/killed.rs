@@ -55,7 +55,13 @@ async fn chat(url: String, room: String, name: String) -> Ledger {
                 .unwrap();
             sent += 1;
         }
-        let frame = client.next_frame(WAIT).await.unwrap();
+        let frame = client.next_frame(WAIT).await.unwrap_or_else(|failure| {
+            let Ledger {
+                receipted, seen, ..
+            } = &ledger;
+            let (receipted, seen) = (receipted.len(), seen.len());
+            panic!("{name}: {failure} after {receipted} receipts of {sent} and {seen} messages")
+        });
         let id = frame.header("message-id").map(str::to_owned);
         match frame.command {
             Command::Receipt => ledger.receipted.push(id.unwrap()),
