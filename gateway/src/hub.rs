@@ -186,16 +186,20 @@ impl Membership {
         let hub = Arc::clone(&self.hub);
         let seat = Arc::clone(&self.seat);
         async move {
-            seat.joined.get_or_try_init(|| hub.enter(&seat)).await?;
+            if !seat.joined.initialized() {
+                // Each asks for itself: in line, the deadlines of all before would add up.
+                hub.subscriber.subscribe(seat.name.clone()).await?;
+                seat.joined.get_or_init(|| hub.measure(&seat)).await;
+            }
             Ok(())
         }
     }
 }
 
 impl Hub {
-    async fn enter(&self, seat: &Seat) -> Result<(), BrokerError> {
-        self.subscriber.subscribe(seat.name.clone()).await?;
-        // A later gap is measured from here. Where this cannot be read, a gap cuts members off.
+    /// Finds out from where a later gap in the room is measured. Where that cannot be read, a gap
+    /// cuts the members off.
+    async fn measure(&self, seat: &Seat) {
         if self.journaled
             && let Ok(PastPage {
                 messages,
@@ -205,7 +209,6 @@ impl Hub {
             let baseline = messages.last().map_or(MessageId::MIN, |newest| newest.id);
             seat.room().set_baseline(baseline);
         }
-        Ok(())
     }
 }
 

@@ -63,7 +63,13 @@ struct State {
 
 impl Outbox {
     /// Queues a MESSAGE, or cuts the connection as too slow. Never blocks.
+    ///
+    /// After a cut it queues nothing: a later MESSAGE behind one that was dropped would hide the
+    /// hole from a client that comes back with `after` the last one it saw.
     pub fn push(&self, slot: Slot, encoded: Arc<Encoded>) {
+        if self.state.cut.get().is_some() {
+            return;
+        }
         let delivery = Delivery::new(slot, encoded, Arc::clone(&self.state));
         let over = self.state.bytes.load(Ordering::Relaxed) > self.state.max_bytes;
         if over

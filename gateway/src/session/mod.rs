@@ -38,7 +38,7 @@ const MAX_IN_FLIGHT_BYTES: usize = 256 * 1024;
 /// The most SEND frames in flight to the broker for one connection.
 const MAX_IN_FLIGHT: usize = 256;
 
-/// The most outputs that wait while more frames are taken.
+/// The most outputs that wait while more of the socket is read.
 const MAX_OUTPUTS: usize = 256;
 
 /// How long a client without heart-beats may be silent before its transport is asked.
@@ -300,7 +300,10 @@ impl Session {
 
     /// Whether more of the socket may be read.
     pub fn wants_input(&self) -> bool {
-        self.stalled.is_none() && self.has_room() && !self.is_ending()
+        self.stalled.is_none()
+            && self.has_room()
+            && self.outputs.len() < MAX_OUTPUTS
+            && !self.is_ending()
     }
 
     /// When [`Self::tick`] is due at the latest.
@@ -319,6 +322,8 @@ impl Session {
         dues.into_iter().flatten().min()
     }
 
+    /// Handles what has been read. It stops only at what an answer will start it again from: for
+    /// frames that have come the client may wait, and send nothing more.
     fn take_frames(&mut self, now: Instant) {
         while self.has_room() && !self.is_ending() {
             let frame = match self.stalled.take() {
@@ -348,9 +353,7 @@ impl Session {
     }
 
     fn has_room(&self) -> bool {
-        self.in_flight.len() < MAX_IN_FLIGHT
-            && self.in_flight_bytes < MAX_IN_FLIGHT_BYTES
-            && self.outputs.len() < MAX_OUTPUTS
+        self.in_flight.len() < MAX_IN_FLIGHT && self.in_flight_bytes < MAX_IN_FLIGHT_BYTES
     }
 
     fn is_ending(&self) -> bool {

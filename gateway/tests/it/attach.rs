@@ -6,12 +6,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use harness::StompClient;
+use harness::{Redis, StompClient, StompFailure};
 use shared::message::RoomName;
 use shared::message::Span;
 use shared::stomp::{Command, Frame};
 
-use crate::running::{Backend, Running, backend};
+use crate::running::{Backend, Running, backend, redis_backend};
 
 const SENDERS: usize = 4;
 const EACH: usize = 300;
@@ -169,7 +169,8 @@ fn seen_one(seen: &mut Vec<String>, newest: String) {
 
 #[tokio::test]
 async fn what_is_accepted_and_not_stored_is_part_of_the_past() {
-    let backend = backend(&["--recent-max", "2"]).await;
+    let redis = Redis::start().await;
+    let backend = redis_backend(&redis, &["--recent-max", "2"]).await;
     let gateway = backend.gateway(&[]).await;
     let mut sender = gateway.client("kim").await;
     for number in 0..10 {
@@ -203,6 +204,7 @@ async fn what_is_accepted_and_not_stored_is_part_of_the_past() {
 async fn two_subscriptions_to_one_room_get_two_messages() {
     let backend = backend(&[]).await;
     let gateway = backend.gateway(&[]).await;
+    let storing = backend.storing().await;
     let mut client = gateway.client("kim").await;
     client.subscribe("a", "/topic/rooms/r", &[]).await.unwrap();
     client.subscribe("b", "/topic/rooms/r", &[]).await.unwrap();
@@ -222,6 +224,37 @@ async fn two_subscriptions_to_one_room_get_two_messages() {
         subscriptions,
         HashSet::from(["a".to_owned(), "b".to_owned()])
     );
+    storing.abort();
+}
+
+#[tokio::test]
+async fn what_would_die_with_the_process_is_shown_only_when_it_is_stored() {
+    let backend = backend(&[]).await;
+    let gateway = backend.gateway(&[]).await;
+    let mut client = gateway.client("kim").await;
+    client.subscribe("s", "/topic/rooms/r", &[]).await.unwrap();
+    client.send("/app/rooms/r", "hi", &[]).await.unwrap();
+    harness::until("the message to be accepted", async || {
+        backend.broker.backlog().await.unwrap() == 1
+    })
+    .await;
+    let live = client.next_frame(Duration::from_millis(300)).await;
+    assert!(matches!(live, Err(StompFailure::Deadline(_))), "{live:?}");
+    let past = [("history", "5")];
+    client
+        .subscribe("late", "/topic/rooms/r", &past)
+        .await
+        .unwrap();
+
+    let storing = backend.storing().await;
+    let mut subscriptions = HashSet::new();
+    for _ in 0..2 {
+        let message = client.message().await.unwrap();
+        assert_eq!(message.header("replayed"), None);
+        subscriptions.insert(message.header("subscription").unwrap().to_owned());
+    }
+    assert_eq!(subscriptions.len(), 2, "once for each subscription");
+    storing.abort();
 }
 
 #[tokio::test]

@@ -5,6 +5,7 @@
 )]
 
 mod attach;
+mod gaps;
 mod history;
 mod http;
 mod receipts;

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use harness::StompFailure;
+use harness::{Redis, StompFailure};
 use shared::broker::Settled;
 use shared::message::{MessageId, RoomName, Span};
 
-use crate::running::backend;
+use crate::running::{backend, redis_backend};
 
 const SOON: Duration = Duration::from_millis(300);
 
@@ -72,7 +72,8 @@ async fn a_lost_notice_is_made_up_for_by_asking_the_store() {
 
 #[tokio::test]
 async fn a_receipt_that_the_store_never_earns_is_withheld_and_the_session_goes_on() {
-    let backend = backend(&[]).await;
+    let redis = Redis::start().await;
+    let backend = redis_backend(&redis, &[]).await;
     let flags = ["--receipt-after", "stored", "--receipt-timeout", "200ms"];
     let gateway = backend.gateway(&flags).await;
     let mut client = gateway.client("kim").await;

@@ -1,4 +1,4 @@
-//! A gateway inside the test's process, on an embedded broker and store.
+//! A gateway inside the test's process, on an embedded store and a broker that is embedded or Redis.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,10 +11,11 @@ use tokio_util::sync::CancellationToken;
 use gateway::Parts;
 use gateway::config::{GatewayArgs, Settings};
 use gateway::server::Pages;
-use harness::{StompClient, StompOptions};
+use harness::{Redis, StompClient, StompOptions};
 use shared::admin::Readiness;
-use shared::broker::{Broker, Feed, Settled};
-use shared::config::{BrokerSettings, CommonArgs, StoreSettings, StoreUrl};
+use shared::backoff::Backoff;
+use shared::broker::{Broker, Earlier, Feed, Settled};
+use shared::config::{BrokerSettings, BrokerUrl, CommonArgs, StoreSettings, StoreUrl};
 use shared::metrics::Metrics;
 use shared::store::Store;
 
@@ -30,6 +31,8 @@ struct Flags {
 pub(crate) struct Backend {
     pub(crate) broker: Arc<dyn Broker>,
     pub(crate) store: Arc<dyn Store>,
+    /// What the broker counts.
+    pub(crate) metrics: Metrics,
     _dir: tempfile::TempDir,
 }
 
@@ -44,19 +47,27 @@ pub(crate) struct Running {
 
 /// `memory:` with these flags, and SQLite in a folder of its own.
 pub(crate) async fn backend(flags: &[&str]) -> Backend {
+    open(BrokerUrl::Memory, flags).await
+}
+
+/// Redis with these flags, and SQLite in a folder of its own.
+pub(crate) async fn redis_backend(redis: &Redis, flags: &[&str]) -> Backend {
+    open(redis.url().parse().unwrap(), flags).await
+}
+
+async fn open(broker: BrokerUrl, flags: &[&str]) -> Backend {
     let dir = tempfile::tempdir().unwrap();
-    let flags = Flags::parse_from(["gateway", "--broker", "memory:"].iter().chain(flags));
+    let flags = Flags::parse_from(["gateway"].iter().chain(flags));
     let url = Some(StoreUrl::Sqlite(dir.path().join("messages.db")));
     let store: StoreSettings = flags.common.store_settings(url).unwrap();
-    let broker: BrokerSettings = flags
-        .common
-        .broker_settings(Some(shared::config::BrokerUrl::Memory))
-        .unwrap();
+    let broker: BrokerSettings = flags.common.broker_settings(Some(broker)).unwrap();
+    let metrics = Metrics::new();
     Backend {
-        broker: shared::broker::open(&broker, &Metrics::new(), shared::broker::Earlier::default())
+        broker: shared::broker::open(&broker, &metrics, Earlier::default())
             .await
             .unwrap(),
         store: shared::store::open(&store).await.unwrap(),
+        metrics,
         _dir: dir,
     }
 }
@@ -99,8 +110,13 @@ impl Backend {
 }
 
 async fn store_all(mut feed: Box<dyn Feed>, store: Arc<dyn Store>) {
+    let mut backoff = Backoff::new(Duration::from_millis(5), Duration::from_millis(200));
     loop {
-        let entries = feed.next(50, Duration::from_millis(3)).await.unwrap();
+        let Ok(entries) = feed.next(50, Duration::from_millis(3)).await else {
+            tokio::time::sleep(backoff.next()).await;
+            continue;
+        };
+        backoff.reset();
         let batch: Vec<_> = entries
             .iter()
             .map(|entry| entry.content.clone().unwrap())
@@ -110,7 +126,8 @@ async fn store_all(mut feed: Box<dyn Feed>, store: Arc<dyn Store>) {
             id: entry.id,
             notify: entry.notify,
         });
-        feed.settle(settled.collect()).await.unwrap();
+        // What is not settled is handed out again.
+        let _ = feed.settle(settled.collect()).await;
     }
 }
 

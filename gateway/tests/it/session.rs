@@ -177,6 +177,23 @@ fn what_follows_a_subscribe_waits_until_it_has_effect() {
 }
 
 #[test]
+fn every_frame_that_came_is_answered_without_more_from_the_client() {
+    let mut client = Client::connected(&[]);
+    for id in 0..200 {
+        client.say(&format!(
+            "SUBSCRIBE\nid:{id}\ndestination:/topic/rooms/r\n\n\0"
+        ));
+        client.confirm(id);
+    }
+    let unsubscribes: String = (0..200)
+        .map(|id| format!("UNSUBSCRIBE\nid:{id}\nreceipt:{id}\n\n\0"))
+        .collect();
+    client.say(&unsubscribes);
+    assert_eq!(client.frames.len(), 200);
+    assert!(client.joins.is_empty());
+}
+
+#[test]
 fn a_client_with_too_much_in_flight_is_not_read_until_answers_come() {
     let mut client = Client::connected(&[]);
     let body = "x".repeat(60_000);

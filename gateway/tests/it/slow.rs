@@ -1,8 +1,14 @@
 //! Clients that do not read: each meets its bound, and the others notice nothing.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
+use gateway::outbox::outbox;
+use gateway::session::output::{Encoded, Outgoing, Slot};
+use shared::metrics::Metrics;
 
 use crate::running::backend;
+use crate::virtual_client::message_id;
 
 /// More than the kernel's buffers of a loopback connection can take.
 const MESSAGES: usize = 700;
@@ -81,4 +87,25 @@ async fn a_socket_that_takes_nothing_is_closed_at_the_write_timeout() {
         "what waited is let go of"
     );
     storing.abort();
+}
+
+#[test]
+fn nothing_follows_what_a_full_outbox_did_not_take() {
+    let (outbox, mut deliveries) = outbox(300, Metrics::new().gateway);
+    let push = |id| {
+        let frame = Outgoing::Text(Bytes::from(vec![b'x'; 100]));
+        let id = message_id(id);
+        outbox.push(Slot(0), Arc::new(Encoded { id, frame }));
+    };
+    for id in 1..=3 {
+        push(id);
+    }
+    let mut taken = Vec::new();
+    while let Some(delivery) = deliveries.try_next() {
+        taken.push(delivery.encoded.id);
+    }
+    assert!(taken.len() < 3, "one was too much");
+    // There is room again, but this one behind the hole would hide it from an `after`.
+    push(4);
+    assert!(deliveries.try_next().is_none());
 }
