@@ -32,7 +32,8 @@ async fn a_room_in_three_places(serving: &Serving) -> Vec<MessageId> {
 
 #[tokio::test]
 async fn a_message_is_shown_with_everything_that_its_sender_gave() {
-    let serving = serving(&[]).await;
+    let redis = Redis::start().await;
+    let serving = serving(&["--broker", &redis.url()]).await;
     let ids = serving
         .publish("a:b@c", &["안녕 👋".as_bytes(), b"\xff\0"])
         .await;
@@ -64,7 +65,8 @@ async fn a_message_is_shown_with_everything_that_its_sender_gave() {
 
 #[tokio::test]
 async fn paging_reads_every_message_once_in_order_wherever_it_lies() {
-    let serving = serving(&[]).await;
+    let redis = Redis::start().await;
+    let serving = serving(&["--broker", &redis.url()]).await;
     let ids = a_room_in_three_places(&serving).await;
     let all: Vec<_> = (0..ids.len()).map(|number| number.to_string()).collect();
     assert_eq!(
@@ -107,7 +109,8 @@ async fn an_empty_room_is_complete() {
 
 #[tokio::test]
 async fn a_page_without_the_store_says_that_it_may_have_a_hole() {
-    let serving = serving(&[]).await;
+    let redis = Redis::start().await;
+    let serving = serving(&["--broker", &redis.url()]).await;
     a_room_in_three_places(&serving).await;
     // To the server the store has failed: what it reads is not there.
     let database = rusqlite::Connection::open(&serving.file).unwrap();
