@@ -7,6 +7,7 @@ use gateway::Parts;
 use gateway::config::{GatewayArgs, Settings};
 use gateway::server::Pages;
 use shared::admin::{Admin, Readiness};
+use shared::broker::Earlier;
 use shared::config::CommonArgs;
 use shared::exit::{self, Failure};
 use shared::metrics::Metrics;
@@ -52,8 +53,15 @@ async fn serve(args: Args) -> Result<(), Failure> {
         readiness.clone(),
     )
     .await?;
-    let store = store::open(&store_settings).await?;
-    let broker = broker::open(&broker_settings, &metrics, broker::Earlier::default()).await?;
+    let opened = async {
+        let store = store::open(&store_settings).await?;
+        let broker = broker::open(&broker_settings, &metrics, Earlier::default()).await?;
+        Ok::<_, Failure>((broker, store))
+    };
+    let (broker, store) = tokio::select! {
+        opened = opened => opened?,
+        () = stop.cancelled() => return Ok(()),
+    };
     let parts = Parts {
         name: "gateway",
         listener,

@@ -1,12 +1,16 @@
 //! The binary `persister`.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use persister::config::Args;
 use shared::admin::{Admin, Readiness};
 use shared::exit::{self, Failure};
 use shared::metrics::Metrics;
 use shared::{broker, shutdown, store, telemetry};
+
+/// How long a batch waits: receipts on other machines are later by more than this anyway.
+const LINGER: Duration = Duration::from_millis(20);
 
 /// The port of the admin pages where the flag is not given.
 const ADMIN_PORT: u16 = 9101;
@@ -46,7 +50,7 @@ async fn serve(args: Args) -> Result<(), Failure> {
     if let Some((broker, store)) = opened {
         let (from, to) = (broker_settings.url, store_settings.url);
         tracing::info!(broker = %from, store = %to, "persister is ready");
-        let settings = args.persister.settings(&args.common);
+        let settings = args.persister.settings(&args.common, LINGER);
         persister::run(broker, store, settings, metrics, ready, stop).await?;
     }
     admin.stop().await;

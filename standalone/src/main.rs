@@ -1,11 +1,14 @@
 //! `roomcast`: a whole system in one process, on the in-process broker and SQLite unless told
 //! otherwise, with a chat page.
 
+mod lock;
 mod page;
 
 use std::path::PathBuf;
+use std::pin::pin;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::Parser;
 use gateway::Parts;
@@ -40,6 +43,9 @@ struct Args {
     common: CommonArgs,
 }
 
+/// How long a batch waits: everyone in a room waits for it, and one disk is quick to answer.
+const LINGER: Duration = Duration::from_millis(2);
+
 const EXAMPLE: &str = "Example:
   roomcast --listen 0.0.0.0:8080 --data-dir /var/lib/roomcast
 
@@ -59,6 +65,10 @@ async fn serve(args: Args) -> Result<(), Failure> {
     let file = args.data_dir.join("messages.db");
     let mut store_settings = args.common.store_settings(Some(StoreUrl::Sqlite(file)))?;
     store_settings.retention = args.persister.retention;
+    let _claim = match (&broker_settings.url, &store_settings.url) {
+        (BrokerUrl::Memory, StoreUrl::Sqlite(file)) => Some(lock::claim(file)?),
+        _ => None,
+    };
     let stop = shutdown::signal();
     let metrics = Metrics::new();
     let readiness = Readiness::new();
@@ -69,16 +79,23 @@ async fn serve(args: Args) -> Result<(), Failure> {
         readiness.clone(),
     )
     .await?;
-    let store = store::open(&store_settings).await?;
-    let earlier = Earlier::read(&*store).await?;
-    let broker = broker::open(&broker_settings, &metrics, earlier).await?;
+    let opened = async {
+        let store = store::open(&store_settings).await?;
+        let earlier = Earlier::read(&*store).await?;
+        let broker = broker::open(&broker_settings, &metrics, earlier).await?;
+        Ok::<_, Failure>((broker, store))
+    };
+    let (broker, store) = tokio::select! {
+        opened = opened => opened?,
+        () = stop.cancelled() => return Ok(()),
+    };
 
     // The persister outlasts the gateway: receipts of clients that leave wait for the store.
     let persister_stop = CancellationToken::new();
-    let persister = tokio::spawn(persister::run(
+    let mut persister = tokio::spawn(persister::run(
         Arc::clone(&broker),
         Arc::clone(&store),
-        args.persister.settings(&args.common),
+        args.persister.settings(&args.common, LINGER),
         metrics.clone(),
         readiness.latch("persister"),
         persister_stop.clone(),
@@ -94,10 +111,20 @@ async fn serve(args: Args) -> Result<(), Failure> {
         readiness,
         drain_timeout: args.common.drain_timeout,
     };
-    let served = gateway::run(parts, stop).await;
-    persister_stop.cancel();
-    let stored = persister.await.map_err(|e| Failure::Other(e.to_string()))?;
+    let mut serving = pin!(gateway::run(parts, stop.clone()));
+    let (served, stored) = tokio::select! {
+        served = &mut serving => {
+            persister_stop.cancel();
+            (served, persister.await)
+        }
+        stored = &mut persister => {
+            tracing::error!("nothing is stored any more: the server ends");
+            stop.cancel();
+            (serving.await, stored)
+        }
+    };
     admin.stop().await;
     served?;
-    stored.map_err(|e| Failure::Other(e.to_string()))
+    stored.map_err(|error| Failure::Other(error.to_string()))??;
+    Ok(())
 }

@@ -1,0 +1,100 @@
+//! The server as a process: how it starts, ends, and says what is wrong.
+
+use std::path::Path;
+
+use harness::{Process, StompClient, StompOptions};
+
+async fn start(folder: &Path, more: &[&str]) -> Process {
+    let folder = folder.to_str().unwrap();
+    let flags = [
+        "--data-dir",
+        folder,
+        "--listen",
+        "127.0.0.1:0",
+        "--admin-listen",
+        "127.0.0.1:0",
+    ];
+    Process::spawn("roomcast", flags.iter().chain(more))
+}
+
+async fn client(server: &Process, user: &str) -> StompClient {
+    let url = format!("ws://{}/ws", server.ready().await);
+    StompClient::connect(&url, StompOptions::login(user))
+        .await
+        .unwrap()
+}
+
+#[tokio::test]
+async fn what_was_receipted_is_there_after_a_kill() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut server = start(folder.path(), &[]).await;
+    let mut kim = client(&server, "kim").await;
+    let mut receipted = Vec::new();
+    for number in 0..20 {
+        let receipt = number.to_string();
+        let headers = [("receipt", receipt.as_str())];
+        kim.send("/app/rooms/r", format!("안녕 {number}"), &headers)
+            .await
+            .unwrap();
+        let receipt = kim.receipt(&receipt).await.unwrap();
+        receipted.push(receipt.header("message-id").unwrap().to_owned());
+    }
+    server.kill().await;
+
+    let server = start(folder.path(), &[]).await;
+    let mut lee = client(&server, "lee").await;
+    lee.subscribe("s", "/topic/rooms/r", &[("history", "50")])
+        .await
+        .unwrap();
+    for (number, id) in receipted.iter().enumerate() {
+        let message = lee.message().await.unwrap();
+        assert_eq!(message.header("message-id"), Some(id.as_str()));
+        assert_eq!(message.header("sender"), Some("kim"));
+        assert_eq!(message.body, format!("안녕 {number}"));
+    }
+}
+
+#[tokio::test]
+async fn a_second_server_on_the_same_folder_is_refused_in_one_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let first = start(folder.path(), &[]).await;
+    first.ready().await;
+    let mut second = start(folder.path(), &[]).await;
+    assert_eq!(second.wait().await.code(), Some(69));
+    let output = second.output();
+    assert_eq!(output.lines().count(), 1, "{output}");
+    assert!(output.contains("another roomcast"), "{output}");
+}
+
+#[tokio::test]
+async fn a_wrong_flag_is_one_line_and_64() {
+    for (flags, says) in [
+        (["--listen", "nowhere"], "--listen"),
+        (["--broker", "amqp://host"], "redis://"),
+        (["--store", "postgres://host/db"], "mongodb://"),
+        (["--store", "mongodb://localhost"], "database"),
+        (["--retention", "soon"], "--retention"),
+        (["--nonsense", "1"], "--nonsense"),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let mut server = start(folder.path(), &flags).await;
+        assert_eq!(server.wait().await.code(), Some(64), "{flags:?}");
+        let output = server.output();
+        assert_eq!(output.lines().count(), 1, "{output}");
+        assert!(output.contains(says), "{flags:?}: {output}");
+    }
+}
+
+#[tokio::test]
+async fn a_term_signal_sends_clients_away_and_ends_with_0() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut server = start(folder.path(), &[]).await;
+    let mut kim = client(&server, "kim").await;
+    kim.send("/app/rooms/r", "hi", &[("receipt", "1")])
+        .await
+        .unwrap();
+    kim.receipt("1").await.unwrap();
+    server.terminate().await;
+    assert_eq!(kim.close_code().await.unwrap(), Some(1012));
+    assert_eq!(server.wait().await.code(), Some(0));
+}
