@@ -94,7 +94,8 @@ impl Past {
                 complete: true,
             });
         }
-        let stored = self.store.history(room, span, limit).await;
+        let horizon = recent.as_ref().ok().and_then(|recent| recent.horizon);
+        let stored = self.store.history(room, within(span, horizon), limit).await;
         let stored = stored.inspect_err(|error| tracing::debug!(%error, "history not read"));
         if recent.is_err() && stored.is_err() {
             return Err(PastError::Unavailable);
@@ -102,16 +103,30 @@ impl Past {
         let broker_counts = self.broker.guarantees().journaled;
         let complete = stored.is_ok() && (recent.is_ok() || !broker_counts);
         let recent = recent.map(|recent| recent.messages).unwrap_or_default();
-        let messages = merge(recent, stored.unwrap_or_default(), span, limit);
+        let stored = stored.unwrap_or_default();
+        let messages = merge(recent, stored, horizon, span, limit);
         Ok(PastPage { messages, complete })
+    }
+}
+
+/// The span of what the store has without holes.
+fn within(span: Span, horizon: Option<MessageId>) -> Span {
+    match (span, horizon) {
+        (Span::Newest, Some(horizon)) => Span::Before(horizon),
+        (Span::Before(bound), Some(horizon)) => Span::Before(bound.min(horizon)),
+        (Span::After(_), _) | (_, None) => span,
     }
 }
 
 /// What either has, each message once, cut as the span says. Where both have it, the broker's
 /// is taken, which knows the message before it.
+///
+/// What lies beyond the horizon was accepted since the reading began, and is left out: the store
+/// may have it and not yet what came before it. It comes live, or with the next page.
 fn merge(
     recent: Vec<Arc<Message>>,
     stored: Vec<Message>,
+    horizon: Option<MessageId>,
     span: Span,
     limit: usize,
 ) -> Vec<Arc<Message>> {
@@ -119,6 +134,7 @@ fn merge(
     let by_id: BTreeMap<MessageId, Arc<Message>> = stored
         .chain(recent)
         .map(|message| (message.id, message))
+        .filter(|(id, _)| horizon.is_none_or(|horizon| *id < horizon))
         .collect();
     let mut messages: Vec<_> = by_id.into_values().collect();
     span.cut(&mut messages, limit);
@@ -134,7 +150,7 @@ mod tests {
     use proptest::prelude::*;
     use shared::message::{Message, MessageId, RoomName, Span, Stamp, UserName};
 
-    use super::merge;
+    use super::{merge, within};
 
     fn message(number: usize) -> Message {
         Message {
@@ -182,18 +198,23 @@ mod tests {
         fn a_page_is_the_same_wherever_its_messages_lie(
             // Whether the broker has it, whether the store has it; one of the two does.
             places in vec(prop_oneof![Just((true, false)), Just((false, true)), Just((true, true))], 0..40),
+            // What was accepted while it was read: the store has some of it already.
+            since in vec(any::<bool>(), 0..10),
             span in spans(),
             limit in 1..20_usize,
         ) {
+            let horizon = Some(id(places.len()));
             let having = |broker: bool| {
                 let has = places.iter().map(move |place| if broker { place.0 } else { place.1 });
+                let since = since.iter().map(move |stored| *stored && !broker);
+                let has = has.chain(since);
                 has.enumerate().filter_map(|(number, has)| has.then_some(number))
             };
             let recent = answer(having(true), span, limit).into_iter().map(Arc::new).collect();
-            let stored = answer(having(false), span, limit);
+            let stored = answer(having(false), within(span, horizon), limit);
             let whole = answer(0..places.len(), span, limit);
             let merged: Vec<_> =
-                merge(recent, stored, span, limit).iter().map(|message| message.id).collect();
+                merge(recent, stored, horizon, span, limit).iter().map(|message| message.id).collect();
             prop_assert_eq!(merged, whole.iter().map(|message| message.id).collect::<Vec<_>>());
         }
     }
@@ -207,6 +228,7 @@ mod tests {
         let merged = merge(
             vec![Arc::new(with_prev)],
             vec![message(2)],
+            None,
             Span::Newest,
             10,
         );

@@ -143,7 +143,7 @@ async fn every_receipted_message_is_stored_once_and_in_order_although_a_persiste
         ledgers.entry(ledger.room.clone()).or_default().push(ledger);
     }
     harness::until("the rest to be stored", async || {
-        messages.estimated_document_count().await.unwrap() >= TOTAL as u64
+        messages.count_documents(doc! {}).await.unwrap() >= TOTAL as u64
     })
     .await;
     for (room, members) in ledgers {

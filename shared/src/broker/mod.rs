@@ -206,6 +206,11 @@ pub struct Recent {
     /// Nothing that the span and limit name is missing from `messages`: the store need not be
     /// asked.
     pub complete: bool,
+    /// Above everything that was accepted before the reading and that the broker and the store
+    /// must have between them, and not above anything that may still be on its way to either. A
+    /// store does not store in order, so what it has from here on may have holes: leave it out.
+    /// `None` where the broker cannot say.
+    pub horizon: Option<MessageId>,
 }
 
 /// A gateway's live link to the broker.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::message::{Message, MessageId, Span};
+use crate::message::{Message, MessageId, Span, Stamp};
 
 /// Whether what a window holds of a span is all that there is.
 ///
@@ -21,4 +21,10 @@ pub(super) fn is_proven(
         },
         Span::Before(_) | Span::Newest => found.len() >= limit,
     }
+}
+
+/// The least id, in any shard, that is above every one with this stamp.
+pub(super) fn above(stamp: Stamp) -> MessageId {
+    let Stamp { ms, seq } = stamp;
+    MessageId::new(Stamp { ms, seq: seq + 1 }, 0)
 }

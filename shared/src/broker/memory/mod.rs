@@ -95,7 +95,7 @@ impl Broker for MemoryBroker {
         span: Span,
         limit: usize,
     ) -> BoxFuture<'a, Result<Recent, BrokerError>> {
-        ready(Ok(self.shared.lock().rooms.recent(room, span, limit))).boxed()
+        ready(Ok(self.shared.lock().recent(room, span, limit))).boxed()
     }
 
     fn backlog(&self) -> BoxFuture<'_, Result<u64, BrokerError>> {

@@ -140,6 +140,7 @@ impl Rooms {
             return Recent {
                 messages,
                 complete: true,
+                horizon: None,
             };
         }
         let held = room.window.iter().chain(room.unsettled.values());
@@ -152,6 +153,7 @@ impl Rooms {
         Recent {
             messages,
             complete: false,
+            horizon: None,
         }
     }
 

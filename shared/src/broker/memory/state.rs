@@ -10,10 +10,11 @@ use super::journal::Journal;
 use super::rooms::Rooms;
 use crate::broker::inbox::Inbox;
 use crate::broker::shard::shard_of;
-use crate::broker::{Accepted, Earlier, Entry, IDEMPOTENCY_WINDOW, PublishError};
+use crate::broker::window::above;
+use crate::broker::{Accepted, Earlier, Entry, IDEMPOTENCY_WINDOW, PublishError, Recent};
 use crate::config::{BrokerSettings, Delivery};
 use crate::message::{
-    Draft, GatewayId, IdempotencyKey, Message, MessageId, RoomName, Stamp, UsedKey, UserName,
+    Draft, GatewayId, IdempotencyKey, Message, MessageId, RoomName, Span, Stamp, UsedKey, UserName,
 };
 
 /// The most idempotency keys that are remembered at a time.
@@ -121,6 +122,17 @@ impl State {
             id,
             repeated: false,
         })
+    }
+
+    /// Reads a room as [`crate::broker::Broker::recent`] says.
+    pub(super) fn recent(&mut self, room: &RoomName, span: Span, limit: usize) -> Recent {
+        let shard = shard_of(room, self.settings.shards);
+        let journaled = self.settings.delivery == Delivery::AtLeastOnce;
+        let horizon = journaled.then(|| above(self.newest[usize::from(shard)]));
+        Recent {
+            horizon,
+            ..self.rooms.recent(room, span, limit)
+        }
     }
 
     /// Takes settled entries out of the journal, and notifies the gateways.

@@ -7,17 +7,17 @@ use redis::{Cmd, Value, cmd, pipe};
 use super::commands::Commands;
 use super::connect::Connector;
 use super::entries::{self, StreamEntry};
-use super::keys;
-use crate::broker::window::is_proven;
+use super::{keys, payload};
+use crate::broker::window::{self, is_proven};
 use crate::broker::{BrokerError, Recent};
-use crate::message::{Message, MessageId, RoomName, Span};
+use crate::message::{Message, MessageId, RoomName, Span, Stamp};
 
 /// Entries of the journal that are read at a time.
 const CHUNK: usize = 1000;
 
 /// Reads a room as [`crate::broker::Broker::recent`] says.
 ///
-/// The window is read first. An entry that leaves the journal before the scan reaches it is in the
+/// The horizon is taken first, then the window is read. An entry that leaves the journal before the scan reaches it is in the
 /// store by then, where the caller looks next.
 pub(super) async fn read(
     connector: &Connector,
@@ -36,6 +36,8 @@ pub(super) async fn read(
     let window = keys::recent(shard, room);
     let mut questions = pipe();
     questions
+        .add_command(cmd("TIME"))
+        .add_command(cmd("XINFO").arg("STREAM").arg(keys::journal(shard)).take())
         .add_command(match span {
             Span::After(bound) => range("XRANGE", &window, &above(bound), "+", limit),
             Span::Before(bound) => range("XREVRANGE", &window, &below(bound), "-", limit),
@@ -43,6 +45,10 @@ pub(super) async fn read(
         })
         .add_command(range("XREVRANGE", &window, "+", "-", 1));
     let mut answers = commands.run(&questions).await?.into_iter();
+    let began = [
+        answers.next().and_then(clock),
+        answers.next().and_then(last_accepted),
+    ];
     let mut messages = reading.messages(answers.next())?;
     let newest = reading
         .messages(answers.next())?
@@ -55,15 +61,25 @@ pub(super) async fn read(
         return Ok(Recent {
             messages,
             complete: true,
+            horizon: None,
         });
     }
+    // The window has no holes, so that it may reach further than the horizon.
+    let seen = messages
+        .last()
+        .map(|message| window::above(message.id.stamp()));
+    let horizon = began.into_iter().chain([seen]).flatten().max();
+    let end = horizon.map_or_else(|| "+".to_string(), below);
     // From its oldest message on, the window is whole: only what is older can be missing.
     let (oldest, newest) = match (span, messages.first()) {
-        (Span::After(bound), None) => (above(bound), "+".to_string()),
+        (Span::After(bound), None) => (above(bound), end),
         (Span::After(bound), Some(first)) => (above(bound), below(first.id)),
         (_, Some(first)) => ("-".to_string(), below(first.id)),
-        (Span::Before(bound), None) => ("-".to_string(), below(bound)),
-        (Span::Newest, None) => ("-".to_string(), "+".to_string()),
+        (Span::Before(bound), None) => (
+            "-".to_string(),
+            below(horizon.map_or(bound, |horizon| bound.min(horizon))),
+        ),
+        (Span::Newest, None) => ("-".to_string(), end),
     };
     let mut older = match span {
         Span::After(_) => reading.scan("XRANGE", oldest, &newest, limit).await?,
@@ -80,6 +96,7 @@ pub(super) async fn read(
     Ok(Recent {
         messages: older,
         complete: false,
+        horizon,
     })
 }
 
@@ -140,6 +157,39 @@ impl Reading<'_> {
         Ok(entries::range(
             answer.map_err(|error| self.connector.explain(&error))?,
         ))
+    }
+}
+
+/// What is accepted from now on is not below this, while the clock does not run back.
+fn clock(time: Value) -> Option<MessageId> {
+    let Value::Array(parts) = time else {
+        return None;
+    };
+    let number = |part: &Value| match part {
+        Value::BulkString(digits) => str::from_utf8(digits).ok()?.parse::<u64>().ok(),
+        _ => None,
+    };
+    let (seconds, micros) = (number(parts.first()?)?, number(parts.get(1)?)?);
+    Some(MessageId::new(
+        Stamp {
+            ms: seconds * 1000 + micros / 1000,
+            seq: 0,
+        },
+        0,
+    ))
+}
+
+/// What the journal accepts from now on is not below this; `None` before its first entry.
+fn last_accepted(info: Value) -> Option<MessageId> {
+    let field = |name: &Value| *name == Value::BulkString(b"last-generated-id".to_vec());
+    let id = match info {
+        Value::Map(fields) => fields.into_iter().find(|(name, _)| field(name))?.1,
+        Value::Array(fields) => fields.into_iter().skip_while(|name| !field(name)).nth(1)?,
+        _ => return None,
+    };
+    match id {
+        Value::BulkString(id) => Some(window::above(payload::stamp(&id)?)),
+        _ => None,
     }
 }
 

@@ -127,6 +127,7 @@ async fn an_unknown_room_is_empty_and_proves_nothing(kind: Kind) {
     for span in [Span::Newest, Span::After(MessageId::MIN)] {
         let recent = read(&broker, "nowhere", span, 10).await;
         assert!(recent.messages.is_empty() && !recent.complete);
+        assert!(recent.horizon.is_some());
     }
 }
 
@@ -167,6 +168,7 @@ async fn an_accepted_message_is_in_the_broker_or_in_the_store(kind: Kind) {
             }
         }
     });
+    let mut readings = Vec::new();
     while !persister.is_finished() {
         let before = accepted.lock().unwrap().clone();
         let recent = read(&broker, "a", Span::After(MessageId::MIN), usize::MAX >> 1).await;
@@ -176,9 +178,22 @@ async fn an_accepted_message_is_in_the_broker_or_in_the_store(kind: Kind) {
         assert!(missing.is_empty(), "{missing:?}");
         if recent.complete {
             assert!(before.is_subset(&ids(&recent).into_iter().collect()));
+        } else {
+            let horizon = recent.horizon.unwrap();
+            assert!(before.iter().all(|id| *id < horizon), "{horizon}");
+            readings.push((horizon, seen));
         }
         tokio::task::yield_now().await;
     }
     publisher.await.unwrap();
     persister.await.unwrap();
+    // Up to its horizon no reading has a hole, whatever was accepted while it went on.
+    let accepted = accepted.lock().unwrap();
+    for (horizon, seen) in readings {
+        let missing: Vec<_> = accepted
+            .range(..horizon)
+            .filter(|id| !seen.contains(id))
+            .collect();
+        assert!(missing.is_empty(), "{missing:?} before {horizon}");
+    }
 }
