@@ -200,14 +200,20 @@ impl Hub {
     /// Finds out from where a later gap in the room is measured. Where that cannot be read, a gap
     /// cuts the members off.
     async fn measure(&self, seat: &Seat) {
-        if self.journaled
-            && let Ok(PastPage {
-                messages,
-                complete: true,
-            }) = self.past.read(&seat.name, Span::Newest, 1).await
-        {
-            let baseline = messages.last().map_or(MessageId::MIN, |newest| newest.id);
-            seat.room().set_baseline(baseline);
+        if !self.journaled {
+            return;
+        }
+        loop {
+            let newest = match self.past.read(&seat.name, Span::Newest, 1).await {
+                Ok(page) if page.complete => {
+                    let newest = page.messages.last();
+                    Some(newest.map_or(MessageId::MIN, |newest| newest.id))
+                }
+                _ => None,
+            };
+            if seat.room().confirm(newest) {
+                return;
+            }
         }
     }
 }

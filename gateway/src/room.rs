@@ -24,6 +24,10 @@ pub(crate) struct Room {
     groups: Vec<Group>,
     journaled: bool,
     newest: Option<MessageId>,
+    /// The broker has confirmed the room: from here on nothing may be missed.
+    confirmed: bool,
+    /// Something may have been missed before.
+    disturbed: bool,
     repair: Option<Repair>,
 }
 
@@ -104,9 +108,16 @@ impl Room {
         self.newest
     }
 
-    /// The room's newest message when it was joined: what comes later and is missed is a gap.
-    pub(crate) fn set_baseline(&mut self, id: MessageId) {
-        self.newest.get_or_insert(id);
+    /// The room is subscribed, and this was then its newest message where that could be read: what
+    /// comes later and is missed is a gap. `false` when something may have been missed since it was
+    /// read: read it again.
+    pub(crate) fn confirm(&mut self, newest: Option<MessageId>) -> bool {
+        if std::mem::take(&mut self.disturbed) {
+            return false;
+        }
+        self.newest = self.newest.or(newest);
+        self.confirmed = true;
+        true
     }
 
     /// A live message. `false` when a gap shows: the message waits, and the caller must repair.
@@ -128,9 +139,13 @@ impl Room {
         true
     }
 
-    /// Holds live messages back until the repair has ended. `false` when one is under way, which
-    /// then reads once more.
+    /// Holds live messages back until the repair has ended. `false` when there is none to begin: one
+    /// is under way and reads once more, or the room is not confirmed yet and promises nothing.
     pub(crate) fn begin_repair(&mut self) -> bool {
+        if self.newest.is_none() && !self.confirmed {
+            self.disturbed = true;
+            return false;
+        }
         match &mut self.repair {
             Some(repair) => {
                 repair.again = true;
