@@ -136,6 +136,7 @@ impl Hub {
         };
         let deadline = Instant::now() + REPAIR_DEADLINE;
         let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(2));
+        let mut has_missed = false;
         loop {
             let Some(newest) = seat.room().newest() else {
                 break;
@@ -146,10 +147,11 @@ impl Hub {
                     messages,
                     complete: true,
                 }) => {
+                    has_missed |= !messages.is_empty();
                     let mut room = seat.room();
                     room.deliver_missed(&messages);
                     if messages.len() < PAGE && room.end_repair() {
-                        if !messages.is_empty() {
+                        if has_missed {
                             self.metrics.gaps_repaired.inc();
                         }
                         return;

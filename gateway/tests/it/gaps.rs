@@ -70,6 +70,26 @@ async fn expect_all(client: &mut StompClient, count: usize) {
 }
 
 #[tokio::test]
+async fn what_was_published_while_the_link_was_down_is_delivered_and_counted_once() {
+    // As many as one reading fetches, fewer, and more.
+    for count in [3, 100, 130] {
+        let redis = Redis::start().await;
+        let backend = redis_backend(&redis, &[]).await;
+        let gateway = backend.gateway(&[]).await;
+        let mut reader = gateway.client("reader").await;
+        reader.subscribe("s", "/topic/rooms/r", &[]).await.unwrap();
+        let mut sender = gateway.client("sender").await;
+        cut_off(&redis, &backend).await;
+        send(&mut sender, "r", count, 1).await;
+        reconnect(&redis).await;
+        expect_all(&mut reader, count).await;
+        let repaired = &gateway.metrics.gateway.gaps_repaired;
+        harness::until("the repair to be counted", async || repaired.get() > 0).await;
+        assert_eq!(repaired.get(), 1);
+    }
+}
+
+#[tokio::test]
 async fn who_subscribes_while_the_link_is_down_is_confirmed_when_it_is_back() {
     let redis = Redis::start().await;
     let backend = redis_backend(&redis, &["--publish-timeout", "1m"]).await;
