@@ -5,18 +5,13 @@
 
 use std::sync::Arc;
 
+use shared::broker::handover::weight;
 use shared::message::{Message, MessageId};
 
 use crate::close::CloseReason;
 use crate::outbox::Outbox;
 use crate::session::message::message_frame;
 use crate::session::output::{Address, Encoded, Slot};
-
-/// The most octets of messages that wait for a repair; past it they are dropped and read again.
-const MAX_HELD_BYTES: usize = 4 << 20;
-
-/// What a held message costs beside its body.
-const OVERHEAD: usize = 256;
 
 /// The state of one room.
 #[derive(Default)]
@@ -28,6 +23,7 @@ pub(crate) struct Room {
     confirmed: bool,
     /// Something may have been missed before.
     disturbed: bool,
+    max_held_bytes: usize,
     repair: Option<Repair>,
 }
 
@@ -54,10 +50,12 @@ struct Repair {
 }
 
 impl Room {
-    /// A room without members. `journaled` is what the broker guarantees.
-    pub(crate) fn new(journaled: bool) -> Self {
+    /// A room without members. `journaled` is what the broker guarantees. Of what arrives during a
+    /// repair at most `max_held_bytes` octets wait; beyond, they are dropped and read again.
+    pub(crate) fn new(journaled: bool, max_held_bytes: usize) -> Self {
         Self {
             journaled,
+            max_held_bytes,
             ..Self::default()
         }
     }
@@ -123,7 +121,7 @@ impl Room {
     /// A live message. `false` when a gap shows: the message waits, and the caller must repair.
     pub(crate) fn arrive(&mut self, message: &Arc<Message>) -> bool {
         if let Some(repair) = &mut self.repair {
-            repair.hold(message);
+            repair.hold(message, self.max_held_bytes);
             return true;
         }
         if self.journaled
@@ -131,7 +129,7 @@ impl Room {
             && prev > newest
         {
             let mut repair = Repair::default();
-            repair.hold(message);
+            repair.hold(message, self.max_held_bytes);
             self.repair = Some(repair);
             return false;
         }
@@ -158,10 +156,24 @@ impl Room {
         }
     }
 
-    /// Delivers what the repair has read, oldest first.
-    pub(crate) fn deliver_missed(&mut self, page: &[Arc<Message>]) {
-        for message in page {
-            self.deliver(message);
+    /// Delivers a message to every member, unless it is a repeat. Only a repair passes by
+    /// [`Self::arrive`].
+    pub(crate) fn deliver(&mut self, message: &Arc<Message>) {
+        if self.journaled {
+            if self.newest.is_some_and(|newest| message.id <= newest) {
+                return;
+            }
+            self.newest = Some(message.id);
+        }
+        for group in &self.groups {
+            let frame = message_frame(message, &group.address, false);
+            let encoded = Arc::new(Encoded {
+                id: message.id,
+                frame,
+            });
+            for member in &group.members {
+                member.outbox.push(member.slot, Arc::clone(&encoded));
+            }
         }
     }
 
@@ -191,31 +203,12 @@ impl Room {
             member.outbox.cut(reason);
         }
     }
-
-    fn deliver(&mut self, message: &Arc<Message>) {
-        if self.journaled {
-            if self.newest.is_some_and(|newest| message.id <= newest) {
-                return;
-            }
-            self.newest = Some(message.id);
-        }
-        for group in &self.groups {
-            let frame = message_frame(message, &group.address, false);
-            let encoded = Arc::new(Encoded {
-                id: message.id,
-                frame,
-            });
-            for member in &group.members {
-                member.outbox.push(member.slot, Arc::clone(&encoded));
-            }
-        }
-    }
 }
 
 impl Repair {
-    fn hold(&mut self, message: &Arc<Message>) {
-        self.held_bytes += message.body.len() + OVERHEAD;
-        if self.held_bytes > MAX_HELD_BYTES {
+    fn hold(&mut self, message: &Arc<Message>, max_bytes: usize) {
+        self.held_bytes += weight(message);
+        if self.held_bytes > max_bytes {
             self.held.clear();
             self.held_bytes = 0;
             self.again = true;

@@ -89,6 +89,20 @@ async fn what_was_published_while_the_link_was_down_is_delivered_and_counted_onc
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_gap_that_is_larger_than_an_outbox_cuts_no_reader_off() {
+    let redis = Redis::start().await;
+    let backend = redis_backend(&redis, &[]).await;
+    let gateway = backend.gateway(&[]).await;
+    let mut reader = gateway.client("reader").await;
+    reader.subscribe("s", "/topic/rooms/r", &[]).await.unwrap();
+    let mut sender = gateway.client("sender").await;
+    cut_off(&redis, &backend).await;
+    send(&mut sender, "r", 60, 32 << 10).await;
+    reconnect(&redis).await;
+    expect_all(&mut reader, 60).await;
+}
+
 #[tokio::test]
 async fn who_subscribes_while_the_link_is_down_is_confirmed_when_it_is_back() {
     let redis = Redis::start().await;
