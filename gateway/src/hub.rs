@@ -8,6 +8,7 @@ use tokio::sync::{OnceCell, Semaphore};
 use tokio::time::{Instant, sleep};
 
 use shared::backoff::Backoff;
+use shared::broker::handover::weight;
 use shared::broker::{BrokerError, Subscriber};
 use shared::message::{Message, MessageId, RoomName, Span};
 use shared::metrics::GatewayMetrics;
@@ -24,6 +25,13 @@ const REPAIRS: usize = 16;
 /// How many messages one reading of a repair fetches.
 const PAGE: usize = 100;
 
+/// How many octets a repair delivers before it lets the members read: at once, a long gap would
+/// overflow the outbox of every one of them.
+const STRIDE: usize = 64 << 10;
+
+/// How long it lets them.
+const BREATH: Duration = Duration::from_millis(1);
+
 /// How long a repair may fail before the room's members are cut off, to come back with `after`.
 const REPAIR_DEADLINE: Duration = Duration::from_secs(30);
 
@@ -33,6 +41,7 @@ pub(crate) struct Hub {
     subscriber: Arc<dyn Subscriber>,
     past: Arc<Past>,
     journaled: bool,
+    max_held_bytes: usize,
     repairs: Semaphore,
     metrics: Arc<GatewayMetrics>,
 }
@@ -53,11 +62,13 @@ pub(crate) struct Membership {
 }
 
 impl Hub {
-    /// A hub without rooms. `journaled` is what the broker guarantees.
+    /// A hub without rooms. `journaled` is what the broker guarantees, and `max_outbox_bytes` is
+    /// what members can take at once.
     pub(crate) fn new(
         subscriber: Arc<dyn Subscriber>,
         past: Arc<Past>,
         journaled: bool,
+        max_outbox_bytes: usize,
         metrics: Arc<GatewayMetrics>,
     ) -> Self {
         Self {
@@ -65,6 +76,8 @@ impl Hub {
             subscriber,
             past,
             journaled,
+            // All of it is released at once.
+            max_held_bytes: max_outbox_bytes / 2,
             repairs: Semaphore::new(REPAIRS),
             metrics,
         }
@@ -83,7 +96,7 @@ impl Hub {
             self.metrics.rooms.inc();
             Arc::new(Seat {
                 name: name.clone(),
-                room: Mutex::new(Room::new(self.journaled)),
+                room: Mutex::new(Room::new(self.journaled, self.max_held_bytes)),
                 joined: OnceCell::new(),
             })
         });
@@ -136,6 +149,7 @@ impl Hub {
         };
         let deadline = Instant::now() + REPAIR_DEADLINE;
         let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(2));
+        let (mut has_missed, mut unread) = (false, 0);
         loop {
             let Some(newest) = seat.room().newest() else {
                 break;
@@ -146,10 +160,17 @@ impl Hub {
                     messages,
                     complete: true,
                 }) => {
-                    let mut room = seat.room();
-                    room.deliver_missed(&messages);
-                    if messages.len() < PAGE && room.end_repair() {
-                        if !messages.is_empty() {
+                    has_missed |= !messages.is_empty();
+                    for message in &messages {
+                        seat.room().deliver(message);
+                        unread += weight(message);
+                        if unread > STRIDE {
+                            unread = 0;
+                            sleep(BREATH).await;
+                        }
+                    }
+                    if messages.len() < PAGE && seat.room().end_repair() {
+                        if has_missed {
                             self.metrics.gaps_repaired.inc();
                         }
                         return;
@@ -200,14 +221,20 @@ impl Hub {
     /// Finds out from where a later gap in the room is measured. Where that cannot be read, a gap
     /// cuts the members off.
     async fn measure(&self, seat: &Seat) {
-        if self.journaled
-            && let Ok(PastPage {
-                messages,
-                complete: true,
-            }) = self.past.read(&seat.name, Span::Newest, 1).await
-        {
-            let baseline = messages.last().map_or(MessageId::MIN, |newest| newest.id);
-            seat.room().set_baseline(baseline);
+        if !self.journaled {
+            return;
+        }
+        loop {
+            let newest = match self.past.read(&seat.name, Span::Newest, 1).await {
+                Ok(page) if page.complete => {
+                    let newest = page.messages.last();
+                    Some(newest.map_or(MessageId::MIN, |newest| newest.id))
+                }
+                _ => None,
+            };
+            if seat.room().confirm(newest) {
+                return;
+            }
         }
     }
 }

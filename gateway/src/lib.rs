@@ -125,6 +125,7 @@ pub async fn run(parts: Parts, stop: CancellationToken) -> Result<(), BrokerErro
         fanout.subscriber,
         Arc::clone(&past),
         guarantees.journaled,
+        settings.max_outbox_bytes,
         Arc::clone(&metrics.gateway),
     ));
     let receipts = Arc::new(Receipts::new(

@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use shared::broker::handover::weight;
 use shared::message::{Message, MessageId};
 
 use crate::close::CloseReason;
@@ -12,18 +13,17 @@ use crate::outbox::Outbox;
 use crate::session::message::message_frame;
 use crate::session::output::{Address, Encoded, Slot};
 
-/// The most octets of messages that wait for a repair; past it they are dropped and read again.
-const MAX_HELD_BYTES: usize = 4 << 20;
-
-/// What a held message costs beside its body.
-const OVERHEAD: usize = 256;
-
 /// The state of one room.
 #[derive(Default)]
 pub(crate) struct Room {
     groups: Vec<Group>,
     journaled: bool,
     newest: Option<MessageId>,
+    /// The broker has confirmed the room: from here on nothing may be missed.
+    confirmed: bool,
+    /// Something may have been missed before.
+    disturbed: bool,
+    max_held_bytes: usize,
     repair: Option<Repair>,
 }
 
@@ -50,10 +50,12 @@ struct Repair {
 }
 
 impl Room {
-    /// A room without members. `journaled` is what the broker guarantees.
-    pub(crate) fn new(journaled: bool) -> Self {
+    /// A room without members. `journaled` is what the broker guarantees. Of what arrives during a
+    /// repair at most `max_held_bytes` octets wait; beyond, they are dropped and read again.
+    pub(crate) fn new(journaled: bool, max_held_bytes: usize) -> Self {
         Self {
             journaled,
+            max_held_bytes,
             ..Self::default()
         }
     }
@@ -104,15 +106,22 @@ impl Room {
         self.newest
     }
 
-    /// The room's newest message when it was joined: what comes later and is missed is a gap.
-    pub(crate) fn set_baseline(&mut self, id: MessageId) {
-        self.newest.get_or_insert(id);
+    /// The room is subscribed, and this was then its newest message where that could be read: what
+    /// comes later and is missed is a gap. `false` when something may have been missed since it was
+    /// read: read it again.
+    pub(crate) fn confirm(&mut self, newest: Option<MessageId>) -> bool {
+        if std::mem::take(&mut self.disturbed) {
+            return false;
+        }
+        self.newest = self.newest.or(newest);
+        self.confirmed = true;
+        true
     }
 
     /// A live message. `false` when a gap shows: the message waits, and the caller must repair.
     pub(crate) fn arrive(&mut self, message: &Arc<Message>) -> bool {
         if let Some(repair) = &mut self.repair {
-            repair.hold(message);
+            repair.hold(message, self.max_held_bytes);
             return true;
         }
         if self.journaled
@@ -120,7 +129,7 @@ impl Room {
             && prev > newest
         {
             let mut repair = Repair::default();
-            repair.hold(message);
+            repair.hold(message, self.max_held_bytes);
             self.repair = Some(repair);
             return false;
         }
@@ -128,9 +137,13 @@ impl Room {
         true
     }
 
-    /// Holds live messages back until the repair has ended. `false` when one is under way, which
-    /// then reads once more.
+    /// Holds live messages back until the repair has ended. `false` when there is none to begin: one
+    /// is under way and reads once more, or the room is not confirmed yet and promises nothing.
     pub(crate) fn begin_repair(&mut self) -> bool {
+        if self.newest.is_none() && !self.confirmed {
+            self.disturbed = true;
+            return false;
+        }
         match &mut self.repair {
             Some(repair) => {
                 repair.again = true;
@@ -143,10 +156,24 @@ impl Room {
         }
     }
 
-    /// Delivers what the repair has read, oldest first.
-    pub(crate) fn deliver_missed(&mut self, page: &[Arc<Message>]) {
-        for message in page {
-            self.deliver(message);
+    /// Delivers a message to every member, unless it is a repeat. Only a repair passes by
+    /// [`Self::arrive`].
+    pub(crate) fn deliver(&mut self, message: &Arc<Message>) {
+        if self.journaled {
+            if self.newest.is_some_and(|newest| message.id <= newest) {
+                return;
+            }
+            self.newest = Some(message.id);
+        }
+        for group in &self.groups {
+            let frame = message_frame(message, &group.address, false);
+            let encoded = Arc::new(Encoded {
+                id: message.id,
+                frame,
+            });
+            for member in &group.members {
+                member.outbox.push(member.slot, Arc::clone(&encoded));
+            }
         }
     }
 
@@ -176,31 +203,12 @@ impl Room {
             member.outbox.cut(reason);
         }
     }
-
-    fn deliver(&mut self, message: &Arc<Message>) {
-        if self.journaled {
-            if self.newest.is_some_and(|newest| message.id <= newest) {
-                return;
-            }
-            self.newest = Some(message.id);
-        }
-        for group in &self.groups {
-            let frame = message_frame(message, &group.address, false);
-            let encoded = Arc::new(Encoded {
-                id: message.id,
-                frame,
-            });
-            for member in &group.members {
-                member.outbox.push(member.slot, Arc::clone(&encoded));
-            }
-        }
-    }
 }
 
 impl Repair {
-    fn hold(&mut self, message: &Arc<Message>) {
-        self.held_bytes += message.body.len() + OVERHEAD;
-        if self.held_bytes > MAX_HELD_BYTES {
+    fn hold(&mut self, message: &Arc<Message>, max_bytes: usize) {
+        self.held_bytes += weight(message);
+        if self.held_bytes > max_bytes {
             self.held.clear();
             self.held_bytes = 0;
             self.again = true;

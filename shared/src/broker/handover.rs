@@ -110,7 +110,7 @@ impl Events {
 }
 
 /// What a message weighs in a queue, in octets.
-pub(super) fn weight(message: &Message) -> usize {
+pub fn weight(message: &Message) -> usize {
     let headers: usize = message.headers.iter().map(|(k, v)| k.len() + v.len()).sum();
     OVERHEAD + message.body.len() + headers
 }
