@@ -144,7 +144,7 @@ impl Hub {
     /// Fetches what a room has missed and delivers it before anything newer; where that cannot be
     /// done in time, the members are cut off rather than left believing.
     async fn repair(self: Arc<Self>, seat: Arc<Seat>) {
-        let deadline = Instant::now() + REPAIR_DEADLINE;
+        let mut deadline = Instant::now() + REPAIR_DEADLINE;
         let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(2));
         let (mut has_missed, mut unread) = (false, 0);
         loop {
@@ -162,6 +162,7 @@ impl Hub {
                     complete: true,
                 }) => {
                     has_missed |= !messages.is_empty();
+                    deadline = Instant::now() + REPAIR_DEADLINE;
                     for message in &messages {
                         seat.room().deliver(message);
                         unread += weight(message);
