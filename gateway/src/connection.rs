@@ -90,6 +90,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
             .inc();
         tracing::debug!(reason = reason.label(), "connection closed");
         self.memberships.clear();
+        // From here on nobody drives them, and others may wait for what they hold.
+        self.tasks.clear();
         // A client that takes nothing any more would not take a Close either.
         if self.stuck_since.is_none() {
             let code = reason.websocket_code();

@@ -195,18 +195,23 @@ fn every_frame_that_came_is_answered_without_more_from_the_client() {
 
 #[test]
 fn a_client_with_too_much_in_flight_is_not_read_until_answers_come() {
-    let mut client = Client::connected(&[]);
-    let body = "x".repeat(60_000);
-    for _ in 0..8 {
-        client.say(&format!("SEND\ndestination:/app/rooms/r\n\n{body}\0"));
+    let body = format!("\n{}", "x".repeat(60_000));
+    let headers: String = (0..8)
+        .map(|n| format!("h{n}:{}\n", "x".repeat(7_500)))
+        .collect();
+    for large in [body, format!("{headers}\n")] {
+        let mut client = Client::connected(&[]);
+        for _ in 0..8 {
+            client.say(&format!("SEND\ndestination:/app/rooms/r\n{large}\0"));
+        }
+        assert!(!client.session.wants_input());
+        let before = client.publishes.len();
+        assert!(before < 8);
+        for id in 1..=8 {
+            client.accept(id);
+        }
+        assert!(client.session.wants_input());
     }
-    assert!(!client.session.wants_input());
-    let before = client.publishes.len();
-    assert!(before < 8);
-    for id in 1..=8 {
-        client.accept(id);
-    }
-    assert!(client.session.wants_input());
 }
 
 #[test]
