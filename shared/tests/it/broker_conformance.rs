@@ -4,6 +4,7 @@ mod accept;
 mod earlier;
 mod feed;
 mod live;
+mod lossy;
 mod once;
 mod recent;
 mod redis_faults;
