@@ -4,14 +4,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use harness::until;
+use harness::until::DEADLINE;
 use redis::cmd;
 use shared::broker::{Broker, Event};
 use shared::message::{GatewayId, MessageId, Span};
 
 use super::lossy::Lossy;
 use super::{
-    Backend, Kind, PATIENCE, accept, draft, entries, event, gap, ids, message, one_shard, room,
-    settled, until,
+    Backend, Kind, accept, draft, entries, event, gap, ids, message, one_shard, room, settled,
 };
 
 #[tokio::test]
@@ -310,7 +311,7 @@ async fn a_feed_goes_on_after_a_restart() {
 async fn a_read_whose_answer_is_lost_is_handed_out_again_before_any_takeover() {
     let mut backend = Backend::start_with(Kind::Redis, |settings| {
         settings.shards = 1;
-        settings.takeover_after = 10 * PATIENCE;
+        settings.takeover_after = 10 * DEADLINE;
     })
     .await;
     let direct = backend.broker().await;

@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use harness::until;
+use harness::until::DEADLINE;
 use redis::cmd;
 use shared::broker::{Entry, PublishError};
 use shared::message::{GatewayId, Span};
@@ -13,9 +15,7 @@ use tokio::sync::Notify;
 use tokio::time::timeout;
 
 use super::lossy::Lossy;
-use super::{
-    Backend, Kind, PATIENCE, accept, draft, entries, ids, keyed, message, one_shard, room, until,
-};
+use super::{Backend, Kind, accept, draft, entries, ids, keyed, message, one_shard, room};
 
 fn bodies(entries: &[Entry]) -> Vec<String> {
     let body = |entry: &Entry| {
@@ -55,7 +55,7 @@ async fn publish_through(outage: impl AsyncFnOnce(&mut Backend)) {
     begun.notified().await;
     outage(&mut backend).await;
     over.store(true, Ordering::Relaxed);
-    let accepted = timeout(PATIENCE, publisher).await.unwrap().unwrap();
+    let accepted = timeout(DEADLINE, publisher).await.unwrap().unwrap();
     assert!(
         backend.reconnects("publish") > 0,
         "the outage has been felt"
@@ -196,15 +196,15 @@ async fn a_publish_to_a_silent_server_is_answered_by_its_deadline() {
     .await;
     let broker = backend.broker().await;
     backend.redis().pause();
-    let answer = timeout(PATIENCE, broker.publish(draft("a", 1)))
+    let answer = timeout(DEADLINE, broker.publish(draft("a", 1)))
         .await
         .unwrap();
     assert_eq!(answer, Err(PublishError::Unavailable));
-    assert!(timeout(PATIENCE, broker.ping()).await.unwrap().is_err());
-    assert!(timeout(PATIENCE, broker.backlog()).await.unwrap().is_err());
+    assert!(timeout(DEADLINE, broker.ping()).await.unwrap().is_err());
+    assert!(timeout(DEADLINE, broker.backlog()).await.unwrap().is_err());
     let name = room("a");
     let reading = broker.recent(&name, Span::Newest, 1);
-    assert!(timeout(PATIENCE, reading).await.unwrap().is_err());
+    assert!(timeout(DEADLINE, reading).await.unwrap().is_err());
     backend.redis().resume();
     until("Redis answers again", async || broker.ping().await.is_ok()).await;
 }
