@@ -4,7 +4,6 @@ use std::ffi::OsStr;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{ExitStatus, Stdio};
-use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWriteExt, BufReader};
 use tokio::process::{Child, ChildStdin, Command};
@@ -13,9 +12,7 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use crate::binary;
-
-/// How long a test waits for a line, an answer or an end before it fails.
-pub const DEADLINE: Duration = Duration::from_secs(60);
+use crate::until::DEADLINE;
 
 /// A running child. It is killed when this is dropped, and when the test process dies without
 /// having dropped it.

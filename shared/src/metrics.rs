@@ -65,8 +65,11 @@ pub struct GatewayMetrics {
 pub struct BrokerMetrics {
     /// Connections to the broker that had to be made again, by `link` (`fanout`, `publish`, `feed`).
     pub reconnects: IntCounterVec,
-    /// Deliveries dropped because the hand-over was at its bound; each is repaired as a gap.
+    /// Deliveries dropped because the hand-over was at its bound; each is a gap, which is repaired
+    /// unless delivery is at-most-once.
     pub handover_dropped: IntCounter,
+    /// Messages of at-most-once delivery that no persister took in time: they are lost.
+    pub feed_dropped: IntCounter,
 }
 
 /// What a persister counts.
@@ -207,7 +210,12 @@ impl BrokerMetrics {
             handover_dropped: counter(
                 r,
                 "broker_handover_dropped_total",
-                "Deliveries dropped at a full hand-over, each repaired as a gap",
+                "Deliveries dropped at a full hand-over, each of them a gap",
+            ),
+            feed_dropped: counter(
+                r,
+                "broker_feed_dropped_total",
+                "Messages of at-most-once delivery that were not taken in time and are lost",
             ),
         }
     }

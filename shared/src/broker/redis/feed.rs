@@ -44,7 +44,8 @@ pub(super) struct JournalFeed {
     /// What must be looked through before anything new is read.
     sweeps: VecDeque<Sweep>,
     swept: Option<Instant>,
-    /// A read was begun and its answer has not come: this consumer may own entries unseen.
+    /// A read was begun and its answer has not come, or has come to a second attempt: this consumer
+    /// may own entries unseen.
     in_doubt: bool,
 }
 
@@ -266,9 +267,11 @@ impl JournalFeed {
     }
 
     async fn ask(&mut self, command: Cmd) -> Result<Value, BrokerError> {
-        self.in_doubt = true;
+        let in_doubt = mem::replace(&mut self.in_doubt, true);
+        // The first connection of all has lost nothing.
+        let before = self.reader.connections().await.max(1);
         let answer = self.reader.run(pipe().add_command(command)).await?;
-        self.in_doubt = false;
+        self.in_doubt = in_doubt || self.reader.connections().await > before;
         let answer = answer.into_iter().next().unwrap_or(Value::Nil);
         match answer.extract_error() {
             Ok(answer) => Ok(answer),
