@@ -350,7 +350,9 @@ mod tests {
             retention: Retention::Unchanged,
         };
         let metrics = Metrics::new();
-        let broker = broker::open(&broker, &metrics, None).await.unwrap();
+        let broker = broker::open(&broker, &metrics, broker::Earlier::default())
+            .await
+            .unwrap();
         let store = store::open(&store).await.unwrap();
         let fanout = broker.open_fanout(GatewayId::random()).await.unwrap();
         let past = Arc::new(Past::new(Arc::clone(&broker), store));

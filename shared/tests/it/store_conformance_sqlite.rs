@@ -264,7 +264,7 @@ async fn a_damaged_file_is_named() {
 #[tokio::test]
 async fn a_path_that_cannot_be_a_file_is_named() {
     let folder = TempDir::new().unwrap();
-    let text = misconfigured(refusal(&folder.path()).await);
+    let text = misconfigured(refusal(folder.path()).await);
     assert!(text.ends_with("is a folder, not a file"), "{text}");
 
     std::fs::write(folder.path().join("file"), "").unwrap();
