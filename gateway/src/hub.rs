@@ -304,8 +304,8 @@ mod tests {
         broker.publish(draft).await.unwrap();
     }
 
-    /// Takes everything out of the journal.
-    async fn settle(broker: &Arc<dyn Broker>) {
+    /// Takes everything out of the journal, and returns it.
+    async fn settle(broker: &Arc<dyn Broker>) -> Vec<Arc<Message>> {
         let mut feed = broker.open_feed("test").await.unwrap();
         let entries = feed.next(100, Duration::ZERO).await.unwrap();
         let settled = entries.iter().map(|entry| Settled {
@@ -313,6 +313,10 @@ mod tests {
             notify: None,
         });
         feed.settle(settled.collect()).await.unwrap();
+        entries
+            .into_iter()
+            .map(|entry| entry.content.unwrap())
+            .collect()
     }
 
     fn enter(hub: &Arc<Hub>, outbox: &Outbox) -> Membership {
@@ -355,7 +359,7 @@ mod tests {
             .unwrap();
         let store = store::open(&store).await.unwrap();
         let fanout = broker.open_fanout(GatewayId::random()).await.unwrap();
-        let past = Arc::new(Past::new(Arc::clone(&broker), store));
+        let past = Arc::new(Past::new(Arc::clone(&broker), Arc::clone(&store)));
         let gateway = Arc::clone(&metrics.gateway);
         let hub = Arc::new(Hub::new(fanout.subscriber, past, true, 1 << 20, gateway));
 
@@ -363,11 +367,11 @@ mod tests {
         let (first, _deliveries) = outbox(1 << 20, Arc::clone(&metrics.gateway));
         let membership = enter(&hub, &first);
         membership.confirmed().await.unwrap();
-        // The window holds only the last of these, and no store has the others.
         for _ in 0..3 {
             publish(&broker).await;
         }
-        settle(&broker).await;
+        store.insert(&settle(&broker).await).await.unwrap();
+        // To the gateway the store has failed: what it reads is not there.
         let breaker = rusqlite::Connection::open(&file).unwrap();
         breaker
             .execute("ALTER TABLE messages RENAME TO elsewhere", ())
@@ -379,6 +383,9 @@ mod tests {
         assert_eq!(first.until_cut().await, CloseReason::GapUnrepaired);
         assert_eq!(metrics.gateway.gaps_unrepaired.get(), 1);
 
+        breaker
+            .execute("ALTER TABLE elsewhere RENAME TO messages", ())
+            .unwrap();
         let (second, _deliveries) = outbox(1 << 20, Arc::clone(&metrics.gateway));
         let newcomer = enter(&hub, &second);
         newcomer.confirmed().await.unwrap();
