@@ -137,7 +137,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
     fn carry_out(&mut self) -> Result<(), CloseReason> {
         if !self.socket.is_flushed() {
             let now = Instant::now();
-            self.stuck_since.get_or_insert(now);
             if let Some(reason) = self.session.closing() {
                 self.closing_since.get_or_insert((now, reason));
             }
@@ -158,7 +157,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
             }
         }
         if !self.socket.is_flushed() {
-            self.session.wrote(Instant::now());
+            let now = Instant::now();
+            self.session.wrote(now);
+            // From now, not from the next time that something happens: until then nothing may.
+            self.stuck_since = Some(now);
+            if let Some(reason) = self.session.closing() {
+                self.closing_since.get_or_insert((now, reason));
+            }
         }
         Ok(())
     }
