@@ -38,7 +38,7 @@ pub struct GatewayMetrics {
     pub disconnects: IntCounterVec,
     /// SEND frames that asked for a publish.
     pub messages_received: IntCounter,
-    /// MESSAGE frames handed to a socket.
+    /// MESSAGE frames of live messages handed to a socket.
     pub messages_delivered: IntCounter,
     /// Seconds from a message's acceptance to its last octet being handed to a member's socket.
     pub fanout_seconds: Histogram,
@@ -147,7 +147,7 @@ impl GatewayMetrics {
             messages_delivered: counter(
                 r,
                 "gateway_messages_delivered_total",
-                "MESSAGE frames handed to a socket",
+                "MESSAGE frames of live messages handed to a socket",
             ),
             fanout_seconds: histogram(
                 r,

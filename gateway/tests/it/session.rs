@@ -259,6 +259,24 @@ fn after_reads_page_by_page_until_it_has_caught_up() {
 }
 
 #[test]
+fn pasts_are_read_a_few_at_a_time_and_all_in_the_end() {
+    let mut client = Client::connected(&[]);
+    for slot in 0..5 {
+        client.say(&format!(
+            "SUBSCRIBE\nid:{slot}\ndestination:/topic/rooms/r{slot}\nhistory:9\n\n\0"
+        ));
+        client.confirm(slot);
+    }
+    assert_eq!(client.reads.len(), 2);
+    client.say("UNSUBSCRIBE\nid:2\n\n\0");
+    for slot in [1, 0, 3] {
+        client.past(slot, &[], true);
+    }
+    let read: Vec<_> = client.reads.iter().map(|reading| reading.0).collect();
+    assert_eq!(read, [Slot(0), Slot(1), Slot(3), Slot(4)]);
+}
+
+#[test]
 fn a_past_that_cannot_be_had_is_told() {
     let after = message_id(10);
     let subscribe = format!("SUBSCRIBE\nid:a\ndestination:/topic/rooms/r\nafter:{after}\n");
