@@ -86,6 +86,23 @@ async fn a_wrong_flag_is_one_line_and_64() {
 }
 
 #[tokio::test]
+async fn logs_are_one_json_object_a_line_where_that_is_asked_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut server = start(folder.path(), &["--log-format", "json"]).await;
+    server.ready().await;
+    server.terminate().await;
+    assert_eq!(server.wait().await.code(), Some(0));
+    let output = server.output();
+    for line in output.lines() {
+        let object: serde_json::Value = serde_json::from_str(line).unwrap();
+        for field in ["timestamp", "level", "message"] {
+            assert!(object[field].is_string(), "{field}: {line}");
+        }
+    }
+    assert!(output.lines().count() > 2, "{output}");
+}
+
+#[tokio::test]
 async fn a_term_signal_sends_clients_away_and_ends_with_0() {
     let folder = tempfile::tempdir().unwrap();
     let mut server = start(folder.path(), &[]).await;
