@@ -257,20 +257,6 @@ pub fn address_in(line: &str) -> SocketAddr {
     }
 }
 
-/// The value of `name=value` in a log line.
-///
-/// # Panics
-/// When there is none.
-pub fn log_field<'a>(line: &'a str, name: &str) -> &'a str {
-    let mut fields = line
-        .split_ascii_whitespace()
-        .filter_map(|word| word.split_once('='));
-    match fields.find(|(field, _)| *field == name) {
-        Some((_, value)) => value.trim_matches('"'),
-        None => panic!("no {name}= in the line: {line}"),
-    }
-}
-
 /// Kills `pid` when this process dies: then nobody holds the other end of its input.
 fn guard(pid: u32) -> Child {
     Command::new("sh")

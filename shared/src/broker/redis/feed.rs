@@ -156,13 +156,7 @@ impl JournalFeed {
         block: Option<Duration>,
     ) -> Result<Vec<usize>, BrokerError> {
         let share = (max / shards.len()).max(1);
-        let mut command = cmd("XREADGROUP");
-        command
-            .arg("GROUP")
-            .arg(GROUP)
-            .arg(&self.consumer)
-            .arg("COUNT")
-            .arg(share);
+        let mut command = self.read_group(share);
         if let Some(block) = block {
             command.arg("BLOCK").arg(block.as_millis() as u64);
         }
@@ -196,13 +190,7 @@ impl JournalFeed {
         let journal = &self.journals[shard];
         let command = match whose {
             Whose::Own => {
-                let mut command = cmd("XREADGROUP");
-                command
-                    .arg("GROUP")
-                    .arg(GROUP)
-                    .arg(&self.consumer)
-                    .arg("COUNT")
-                    .arg(max);
+                let mut command = self.read_group(max);
                 command.arg("STREAMS").arg(journal).arg(cursor).take()
             }
             Whose::Silent => {
@@ -237,6 +225,17 @@ impl JournalFeed {
             _ => drop(self.sweeps.pop_front()),
         }
         Ok(())
+    }
+
+    /// The start of a read as this consumer, of at most so many entries from each stream.
+    fn read_group(&self, count: usize) -> Cmd {
+        cmd("XREADGROUP")
+            .arg("GROUP")
+            .arg(GROUP)
+            .arg(&self.consumer)
+            .arg("COUNT")
+            .arg(count)
+            .take()
     }
 
     fn hand_over(&mut self, shard: usize, entries: Vec<StreamEntry>) {
