@@ -1,7 +1,5 @@
 //! `gateway`: the tier that holds the clients. Any number of them share one Redis and one MongoDB.
 
-use std::process::ExitCode;
-
 use clap::Parser;
 use gateway::Parts;
 use gateway::config::{GatewayArgs, Settings};
@@ -32,7 +30,7 @@ const EXAMPLE: &str = "Example:
 Exit codes: 64 a flag or a backend's set-up is wrong, 69 a backend could not be reached.";
 
 #[tokio::main]
-async fn main() -> ExitCode {
+async fn main() {
     let args: Args = exit::parse_or_exit();
     telemetry::init(args.common.log_format);
     exit::run(serve(args)).await

@@ -10,14 +10,12 @@ mod report;
 mod run;
 mod scenario;
 
-use std::process::ExitCode;
-
 use shared::exit::{self, Failure};
 
 use crate::config::{Cli, Load};
 
 #[tokio::main]
-async fn main() -> ExitCode {
+async fn main() {
     let Cli {
         load: Load::Rooms(args),
     } = exit::parse_or_exit();

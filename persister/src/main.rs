@@ -1,6 +1,5 @@
 //! The binary `persister`.
 
-use std::process::ExitCode;
 use std::time::Duration;
 
 use persister::config::Args;
@@ -16,7 +15,7 @@ const LINGER: Duration = Duration::from_millis(20);
 const ADMIN_PORT: u16 = 9101;
 
 #[tokio::main]
-async fn main() -> ExitCode {
+async fn main() {
     let args: Args = exit::parse_or_exit();
     exit::run(serve(args)).await
 }

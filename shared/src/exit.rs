@@ -4,7 +4,6 @@ use std::env;
 use std::error::Error as _;
 use std::ffi::OsString;
 use std::path::Path;
-use std::process::ExitCode;
 
 use clap::error::{ContextKind, ErrorKind};
 
@@ -54,14 +53,18 @@ pub fn parse_or_exit<T: clap::Parser>() -> T {
 }
 
 /// Runs a process to its end; a failure prints one line. For `main`.
-pub async fn run(process: impl Future<Output = Result<(), Failure>>) -> ExitCode {
-    match process.await {
-        Ok(()) => ExitCode::SUCCESS,
+///
+/// What is left on the runtime is not waited for: a name that DNS does not answer for would hold
+/// the process, and the farewell that the MongoDB driver leaves there panics when it is cut off.
+pub async fn run(process: impl Future<Output = Result<(), Failure>>) -> ! {
+    let code = match process.await {
+        Ok(()) => 0,
         Err(failure) => {
             print(&failure);
-            failure.code().into()
+            failure.code()
         }
-    }
+    };
+    std::process::exit(code.into())
 }
 
 fn print(failure: &Failure) {

@@ -6,7 +6,6 @@ mod page;
 
 use std::path::PathBuf;
 use std::pin::pin;
-use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -52,7 +51,7 @@ const EXAMPLE: &str = "Example:
 Exit codes: 64 a flag or a backend's set-up is wrong, 69 a backend could not be reached.";
 
 #[tokio::main]
-async fn main() -> ExitCode {
+async fn main() {
     let args: Args = exit::parse_or_exit();
     telemetry::init(args.common.log_format);
     exit::run(serve(args)).await

@@ -1,7 +1,10 @@
 //! The program as an operator meets it.
 
+use std::net::TcpListener;
 use std::process::{Command, Output};
 
+use harness::{Mongo, Redis};
+use redis::{Value, cmd};
 use tempfile::TempDir;
 
 /// Runs it to its end, with nothing of this environment's own settings.
@@ -100,6 +103,42 @@ fn a_broker_that_is_not_there_ends_with_69() {
         .concat(),
     );
     assert_eq!(code, 69, "{line}");
+    assert!(line.contains("Redis at 127.0.0.1:1: "), "{line}");
+}
+
+#[test]
+fn a_broker_that_says_nothing_is_named_and_ends_with_69() {
+    let folder = TempDir::new().unwrap();
+    let store = format!("sqlite:{}", folder.0.join("chat.db").display());
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = silent.local_addr().unwrap();
+    let broker = format!("redis://:s3cr3t@{address}");
+    let quick = ["--connect-timeout", "300ms"];
+    let (code, line) = failure(&[&["--broker", &broker, "--store", &store], &quick[..]].concat());
+    assert_eq!(code, 69, "{line}");
+    assert!(
+        line.contains(&format!("Redis at {address} does not answer")),
+        "{line}"
+    );
+}
+
+#[tokio::test]
+async fn a_failure_stays_one_line_when_the_store_is_open_already() {
+    let (redis, mongo) = (Redis::start().await, Mongo::start().await);
+    let (broker, store) = (redis.url(), mongo.url(&Mongo::database()));
+    let backends = ["--broker", &broker, "--store", &store];
+    let setup: Value = cmd("SET")
+        .arg(&["rc:shards", "3"])
+        .query_async(&mut redis.connection().await)
+        .await
+        .unwrap();
+    assert_eq!(setup, Value::Okay);
+    // What the driver leaves to do when it is dropped met the end of the runtime now and then.
+    for _ in 0..25 {
+        let (code, line) = failure(&backends);
+        assert_eq!(code, 64, "{line}");
+        assert!(line.contains("3 shards"), "{line}");
+    }
 }
 
 #[test]

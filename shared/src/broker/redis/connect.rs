@@ -77,7 +77,8 @@ impl Connector {
     ) -> Result<T, BrokerError> {
         let deadline = Instant::now() + timeout;
         let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(1));
-        let mut reason = "no answer".to_string();
+        let server = self.commands.get_connection_info().addr();
+        let mut reason = format!("Redis at {server} does not answer");
         loop {
             match timeout_at(deadline, attempt()).await {
                 Ok(Ok(done)) => return Ok(done),
