@@ -109,7 +109,7 @@ fn a_broker_that_is_not_there_ends_with_69() {
 #[test]
 fn a_broker_that_says_nothing_is_named_and_ends_with_69() {
     let folder = TempDir::new().unwrap();
-    let store = format!("sqlite:{}", folder.0.join("chat.db").display());
+    let store = format!("sqlite:{}", folder.path().join("chat.db").display());
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = silent.local_addr().unwrap();
     let broker = format!("redis://:s3cr3t@{address}");
