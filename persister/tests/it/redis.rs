@@ -154,7 +154,7 @@ async fn what_is_no_message_is_a_dead_letter() {
 
 #[tokio::test]
 async fn a_broker_that_is_away_is_waited_for() {
-    let mut redis = Redis::start_with(&["--appendfsync", "always"]).await;
+    let mut redis = Redis::start().await;
     let store = open_store(mongo_url(Mongo::shared().await)).await;
     let broker = on(&redis, Delivery::AtLeastOnce).await;
     let persister = Persister::start(&broker, &store);
