@@ -43,7 +43,7 @@ impl Redis {
         Self::start_with(&[]).await
     }
 
-    /// Starts a server with further options: `["--maxmemory", "4mb"]`.
+    /// Starts a server with further options: `--maxmemory 4mb`.
     ///
     /// # Panics
     /// When `redis-server` is missing or does not start.
