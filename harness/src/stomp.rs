@@ -25,8 +25,8 @@ pub struct StompOptions {
     pub login: Option<String>,
     /// `accept-version` of CONNECT; `None` leaves it out, which means 1.0.
     pub version: Option<String>,
-    /// `heart-beat` of CONNECT, in milliseconds: what the client can send (the test sends them, as
-    /// [`StompClient::beat`]), and what it wants.
+    /// `heart-beat` of CONNECT, in milliseconds: what the client says that it can send, though it
+    /// sends none by itself, and what it wants.
     pub heart_beat: (u32, u32),
     /// Offered in the upgrade.
     pub subprotocols: Vec<String>,

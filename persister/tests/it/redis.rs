@@ -122,6 +122,18 @@ async fn a_second_signal_ends_a_process_that_waits_for_its_store() {
 }
 
 #[tokio::test]
+async fn a_redis_that_may_forget_is_warned_of() {
+    let forgetful = ["--appendonly", "no", "--maxmemory-policy", "allkeys-lru"];
+    let redis = Redis::start_with(&forgetful).await;
+    let url = mongo_url(Mongo::shared().await);
+    let process = process(&redis, &url).await;
+    for setting in ["appendonly", "maxmemory-policy"] {
+        let warned = |line: &str| line.contains("WARN") && line.contains(setting);
+        process.line(warned).await;
+    }
+}
+
+#[tokio::test]
 async fn what_is_no_message_is_a_dead_letter() {
     let redis = Redis::start().await;
     let url = mongo_url(Mongo::shared().await);
@@ -154,7 +166,7 @@ async fn what_is_no_message_is_a_dead_letter() {
 
 #[tokio::test]
 async fn a_broker_that_is_away_is_waited_for() {
-    let mut redis = Redis::start_with(&["--appendfsync", "always"]).await;
+    let mut redis = Redis::start().await;
     let store = open_store(mongo_url(Mongo::shared().await)).await;
     let broker = on(&redis, Delivery::AtLeastOnce).await;
     let persister = Persister::start(&broker, &store);

@@ -224,7 +224,9 @@ pub struct Fanout {
 /// Chooses the rooms that a fan-out delivers. Both calls may be repeated without harm.
 pub trait Subscriber: Send + Sync + 'static {
     /// Subscribes to a room. When this returns `Ok`, every message accepted from now on arrives as
-    /// an [`Event`], or a [`Event::Gap`] does.
+    /// an [`Event`], or a [`Event::Gap`] does. Where the broker [shows stored messages
+    /// only](Guarantees::shows_stored_only), so does what was accepted before and is not stored
+    /// yet; elsewhere it may.
     ///
     /// # Errors
     /// [`BrokerError`] when the broker has not confirmed within its deadline. The room stays

@@ -56,6 +56,28 @@ async fn what_was_receipted_is_there_after_a_kill() {
 }
 
 #[tokio::test]
+async fn what_is_being_stored_while_someone_subscribes_is_shown_to_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = start(folder.path(), &[]).await;
+    let mut kim = client(&server, "kim").await;
+    let file = rusqlite::Connection::open(folder.path().join("messages.db")).unwrap();
+    // Nothing can be stored while another has the file.
+    file.execute_batch("BEGIN IMMEDIATE").unwrap();
+    for number in 0..3 {
+        kim.send("/app/rooms/r", number.to_string(), &[])
+            .await
+            .unwrap();
+    }
+    kim.subscribe("s", "/topic/rooms/r", &[("history", "50")])
+        .await
+        .unwrap();
+    file.execute_batch("ROLLBACK").unwrap();
+    for number in 0..3 {
+        assert_eq!(kim.message().await.unwrap().body, number.to_string());
+    }
+}
+
+#[tokio::test]
 async fn a_second_server_on_the_same_folder_is_refused_in_one_line() {
     let folder = tempfile::tempdir().unwrap();
     let first = start(folder.path(), &[]).await;

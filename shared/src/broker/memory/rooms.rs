@@ -108,10 +108,18 @@ impl Rooms {
         self.linked
     }
 
+    /// Adds a listener. It gets what is not stored yet too: that is shown when it is stored, and
+    /// whoever reads the store before that would see it neither there nor live.
     pub(super) fn subscribe(&mut self, link: u64, room: RoomName) {
         let room = self.rooms.entry(room).or_insert_with(Room::new);
-        if !room.listeners.contains(&link) {
-            room.listeners.push(link);
+        if room.listeners.contains(&link) {
+            return;
+        }
+        room.listeners.push(link);
+        if let Some(Link { handover, .. }) = self.links.get(&link) {
+            for message in room.unsettled.values() {
+                handover.offer(Event::Message(Arc::clone(message)));
+            }
         }
     }
 

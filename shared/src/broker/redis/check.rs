@@ -1,5 +1,7 @@
 //! What is looked at once, before a process uses a Redis.
 
+use std::collections::HashMap;
+
 use redis::{Value, cmd, pipe};
 use tracing::{debug, warn};
 
@@ -26,7 +28,13 @@ pub(super) async fn check(
         .add_command(cmd("GET").arg(keys::SHARDS).take())
         .add_command(cmd("PUBLISH").arg(keys::PROBE).arg("").take())
         .add_command(cmd("INFO").arg("server").take())
-        .add_command(cmd("CONFIG").arg("GET").arg("maxmemory-policy").take());
+        .add_command(
+            cmd("CONFIG")
+                .arg("GET")
+                .arg("maxmemory-policy")
+                .arg("appendonly")
+                .take(),
+        );
     let answers = commands.run(&questions).await?;
     let Ok([set, get, publish, info, config]) = <[Value; 5]>::try_from(answers) else {
         return Err(BrokerError::Unavailable(
@@ -66,22 +74,26 @@ pub(super) async fn check(
         }
         Err(error) => debug!(%error, "Redis does not tell its version"),
     }
-    let policy = config
+    let settings = config
         .extract_error()
         .and_then(|value| Ok(redis::from_redis_value(value)?));
-    match policy {
-        Ok(policy) => warn_of_eviction(policy),
-        Err(error) => debug!(%error, "Redis does not tell its maxmemory-policy"),
+    match settings {
+        Ok(settings) => warn_of_loss(&settings),
+        Err(error) => debug!(%error, "Redis does not tell its settings"),
     }
     Ok(())
 }
 
-fn warn_of_eviction(setting: Vec<String>) {
-    if let Some(policy) = setting.get(1).filter(|policy| *policy != "noeviction") {
+fn warn_of_loss(settings: &HashMap<String, String>) {
+    let setting = |name, wanted| settings.get(name).filter(|value| *value != wanted);
+    if let Some(policy) = setting("maxmemory-policy", "noeviction") {
         warn!(
             %policy,
             "Redis may evict accepted messages when its memory is full: set maxmemory-policy to \
              noeviction"
         );
+    }
+    if setting("appendonly", "yes").is_some() {
+        warn!("Redis forgets accepted messages when it ends: set appendonly to yes");
     }
 }

@@ -9,7 +9,7 @@ use shared::broker::{Event, Settled};
 use shared::message::GatewayId;
 use shared::metrics::Metrics;
 
-use super::{Backend, Kind, accept, draft, event, message, room};
+use super::{Backend, Kind, accept, draft, entries, event, message, room, settled};
 
 super::on_every_backend!(
     a_confirmed_subscription_misses_nothing,
@@ -74,6 +74,9 @@ async fn only_subscribed_rooms_are_delivered(kind: Kind) {
     assert_eq!(message(&mut fanout.events).await.room, room("a"));
     assert_eq!(message(&mut fanout.events).await.room, room("c"));
 
+    let mut feed = broker.open_feed("one").await.unwrap();
+    let stored = entries(&mut feed, 4).await;
+    feed.settle(settled(&stored)).await.unwrap();
     fanout.subscriber.subscribe(room("b")).await.unwrap();
     let id = accept(&broker, draft("b", 2)).await;
     assert_eq!(message(&mut fanout.events).await.id, id);
@@ -133,7 +136,7 @@ async fn the_gateway_that_waits_hears_what_is_stored(kind: Kind) {
         waiting.push(accept(&broker, draft).await);
     }
     let mut feed = broker.open_feed("one").await.unwrap();
-    let entries = super::entries(&mut feed, 6).await;
+    let entries = entries(&mut feed, 6).await;
     // The fourth went to the dead letters.
     let settled = |entry: &shared::broker::Entry| Settled {
         id: entry.id,
@@ -168,6 +171,27 @@ async fn a_link_that_is_let_go_of_does_no_harm(kind: Kind) {
     let id = accept(&broker, draft("a", 1)).await;
     assert_eq!(message(&mut stays.events).await.id, id);
     gone.subscriber.unsubscribe(&room("a"));
+}
+
+#[tokio::test]
+async fn what_memory_has_not_stored_comes_with_the_subscription() {
+    let backend = Backend::start(Kind::Memory).await;
+    let broker = backend.broker().await;
+    assert!(broker.guarantees().shows_stored_only());
+    let mut accepted = Vec::new();
+    for n in 0..5 {
+        accepted.push(accept(&broker, draft("a", n)).await);
+    }
+    let mut feed = broker.open_feed("one").await.unwrap();
+    let stored = entries(&mut feed, 2).await;
+    feed.settle(settled(&stored)).await.unwrap();
+    let mut fanout = broker.open_fanout(GatewayId::random()).await.unwrap();
+    fanout.subscriber.subscribe(room("a")).await.unwrap();
+    fanout.subscriber.subscribe(room("a")).await.unwrap();
+    accepted.push(accept(&broker, draft("a", 5)).await);
+    for id in &accepted[2..] {
+        assert_eq!(message(&mut fanout.events).await.id, *id);
+    }
 }
 
 #[tokio::test]
