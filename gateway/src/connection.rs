@@ -90,6 +90,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
             .inc();
         tracing::debug!(reason = reason.label(), "connection closed");
         self.memberships.clear();
+        // From here on nobody drives them, and others may wait for what they hold.
+        self.tasks.clear();
         // A client that takes nothing any more would not take a Close either.
         if self.stuck_since.is_none() {
             let code = reason.websocket_code();
@@ -135,7 +137,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
     fn carry_out(&mut self) -> Result<(), CloseReason> {
         if !self.socket.is_flushed() {
             let now = Instant::now();
-            self.stuck_since.get_or_insert(now);
             if let Some(reason) = self.session.closing() {
                 self.closing_since.get_or_insert((now, reason));
             }
@@ -156,7 +157,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
             }
         }
         if !self.socket.is_flushed() {
-            self.session.wrote(Instant::now());
+            let now = Instant::now();
+            self.session.wrote(now);
+            // From now, not from the next time that something happens: until then nothing may.
+            self.stuck_since = Some(now);
+            if let Some(reason) = self.session.closing() {
+                self.closing_since.get_or_insert((now, reason));
+            }
         }
         Ok(())
     }

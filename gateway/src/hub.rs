@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{OnceCell, Semaphore};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use shared::backoff::Backoff;
 use shared::broker::handover::weight;
@@ -144,23 +144,25 @@ impl Hub {
     /// Fetches what a room has missed and delivers it before anything newer; where that cannot be
     /// done in time, the members are cut off rather than left believing.
     async fn repair(self: Arc<Self>, seat: Arc<Seat>) {
-        let Ok(_permit) = self.repairs.acquire().await else {
-            return;
-        };
-        let deadline = Instant::now() + REPAIR_DEADLINE;
+        let mut deadline = Instant::now() + REPAIR_DEADLINE;
         let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(2));
         let (mut has_missed, mut unread) = (false, 0);
         loop {
             let Some(newest) = seat.room().newest() else {
                 break;
             };
-            let page = self.past.read(&seat.name, Span::After(newest), PAGE).await;
+            // A turn lasts for one reading, so that a room which cannot be read blocks no other.
+            let page = match timeout_at(deadline, self.repairs.acquire()).await {
+                Ok(Ok(_turn)) => self.past.read(&seat.name, Span::After(newest), PAGE).await,
+                _ => break,
+            };
             match page {
                 Ok(PastPage {
                     messages,
                     complete: true,
                 }) => {
                     has_missed |= !messages.is_empty();
+                    deadline = Instant::now() + REPAIR_DEADLINE;
                     for message in &messages {
                         seat.room().deliver(message);
                         unread += weight(message);
@@ -182,7 +184,25 @@ impl Hub {
         }
         tracing::warn!("a room's members are cut off: what it missed cannot be read");
         self.metrics.gaps_unrepaired.inc();
+        // Who comes now begins anew, instead of waiting for what those before have missed.
+        let mut rooms = self.rooms();
+        self.vacate(&mut rooms, &seat);
         seat.room().cut(CloseReason::GapUnrepaired);
+    }
+
+    /// Closes a room, unless it has been opened anew since. The caller holds `rooms` throughout, so
+    /// that the broker sees a room's subscribe and unsubscribe in the order in which its seats come
+    /// and go.
+    fn vacate(&self, rooms: &mut HashMap<RoomName, Arc<Seat>>, seat: &Arc<Seat>) {
+        match rooms.get(&seat.name) {
+            Some(current) if !Arc::ptr_eq(current, seat) => return,
+            Some(_) => {
+                rooms.remove(&seat.name);
+                self.metrics.rooms.dec();
+            }
+            None => {}
+        }
+        self.subscriber.unsubscribe(&seat.name);
     }
 
     fn rooms(&self) -> MutexGuard<'_, HashMap<RoomName, Arc<Seat>>> {
@@ -241,19 +261,136 @@ impl Hub {
 
 impl Drop for Membership {
     fn drop(&mut self) {
-        // Held throughout, so that the broker sees a room's subscribe and unsubscribe in the order
-        // in which its seats come and go.
         let mut rooms = self.hub.rooms();
         let mut room = self.seat.room();
         room.leave(&self.address, &self.member);
-        if room.is_empty()
-            && rooms
-                .get(&self.seat.name)
-                .is_some_and(|s| Arc::ptr_eq(s, &self.seat))
-        {
-            rooms.remove(&self.seat.name);
-            self.hub.subscriber.unsubscribe(&self.seat.name);
-            self.hub.metrics.rooms.dec();
+        if room.is_empty() {
+            self.hub.vacate(&mut rooms, &self.seat);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use shared::broker::{self, Broker, Settled};
+    use shared::config::{BrokerSettings, BrokerUrl, Delivery, Retention, StoreSettings, StoreUrl};
+    use shared::message::{Draft, GatewayId, UserName};
+    use shared::metrics::Metrics;
+    use shared::stomp::Version;
+    use shared::store;
+
+    use super::*;
+    use crate::outbox::{Outbox, outbox};
+    use crate::session::output::Slot;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn room() -> RoomName {
+        RoomName::parse("r").unwrap()
+    }
+
+    async fn publish(broker: &Arc<dyn Broker>) {
+        let draft = Draft {
+            room: room(),
+            sender: UserName::parse("kim").unwrap(),
+            content_type: None,
+            headers: Vec::new(),
+            body: Bytes::from_static(b"hi"),
+            idempotency_key: None,
+            newer_than: None,
+            notify: None,
+        };
+        broker.publish(draft).await.unwrap();
+    }
+
+    /// Takes everything out of the journal, and returns it.
+    async fn settle(broker: &Arc<dyn Broker>) -> Vec<Arc<Message>> {
+        let mut feed = broker.open_feed("test").await.unwrap();
+        let entries = feed.next(100, Duration::ZERO).await.unwrap();
+        let settled = entries.iter().map(|entry| Settled {
+            id: entry.id,
+            notify: None,
+        });
+        feed.settle(settled.collect()).await.unwrap();
+        entries
+            .into_iter()
+            .map(|entry| entry.content.unwrap())
+            .collect()
+    }
+
+    fn enter(hub: &Arc<Hub>, outbox: &Outbox) -> Membership {
+        let address = Address {
+            version: Version::V1_2,
+            subscription: Some("s".into()),
+            destination: "/topic/rooms/r".into(),
+        };
+        let member = Member {
+            outbox: outbox.clone(),
+            slot: Slot(0),
+        };
+        hub.join(room(), address, member)
+    }
+
+    #[tokio::test]
+    async fn members_are_told_of_a_gap_that_cannot_be_read_and_who_comes_after_begins_anew() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("messages.db");
+        let broker = BrokerSettings {
+            url: BrokerUrl::Memory,
+            delivery: Delivery::AtLeastOnce,
+            shards: 1,
+            journal_max: 100,
+            recent_max: 1,
+            recent_ttl: 1000 * SECOND,
+            publish_timeout: SECOND,
+            connect_timeout: SECOND,
+            takeover_after: SECOND,
+        };
+        let store = StoreSettings {
+            url: StoreUrl::Sqlite(file.clone()),
+            connect_timeout: 60 * SECOND,
+            operation_timeout: 60 * SECOND,
+            retention: Retention::Unchanged,
+        };
+        let metrics = Metrics::new();
+        let broker = broker::open(&broker, &metrics, broker::Earlier::default())
+            .await
+            .unwrap();
+        let store = store::open(&store).await.unwrap();
+        let fanout = broker.open_fanout(GatewayId::random()).await.unwrap();
+        let past = Arc::new(Past::new(Arc::clone(&broker), Arc::clone(&store)));
+        let gateway = Arc::clone(&metrics.gateway);
+        let hub = Arc::new(Hub::new(fanout.subscriber, past, true, 1 << 20, gateway));
+
+        publish(&broker).await;
+        let (first, _deliveries) = outbox(1 << 20, Arc::clone(&metrics.gateway));
+        let membership = enter(&hub, &first);
+        membership.confirmed().await.unwrap();
+        for _ in 0..3 {
+            publish(&broker).await;
+        }
+        store.insert(&settle(&broker).await).await.unwrap();
+        // To the gateway the store has failed: what it reads is not there.
+        let breaker = rusqlite::Connection::open(&file).unwrap();
+        breaker
+            .execute("ALTER TABLE messages RENAME TO elsewhere", ())
+            .unwrap();
+        let missed_from = hub.newest(&room());
+        // From here on the deadline passes as soon as everything waits.
+        tokio::time::pause();
+        hub.repair_all();
+        assert_eq!(first.until_cut().await, CloseReason::GapUnrepaired);
+        assert_eq!(metrics.gateway.gaps_unrepaired.get(), 1);
+
+        breaker
+            .execute("ALTER TABLE elsewhere RENAME TO messages", ())
+            .unwrap();
+        let (second, _deliveries) = outbox(1 << 20, Arc::clone(&metrics.gateway));
+        let newcomer = enter(&hub, &second);
+        newcomer.confirmed().await.unwrap();
+        drop(membership);
+        assert_eq!(metrics.gateway.rooms.get(), 1);
+        assert!(hub.newest(&room()) > missed_from);
     }
 }

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::oneshot;
-use tokio::time::{Instant, interval, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 
 use shared::message::MessageId;
@@ -65,7 +65,6 @@ impl Receipts {
             .is_ok_and(|answer| answer.is_ok());
         if !released {
             self.metrics.receipts_withheld.inc();
-            self.forget_abandoned(id);
         }
         released
     }
@@ -88,6 +87,7 @@ impl Receipts {
     /// Asks the store about what has waited too long, until `stop`.
     pub(crate) async fn repair(&self, store: Arc<dyn Store>, stop: CancellationToken) {
         let mut ticks = interval(PATIENCE / 2);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
@@ -124,19 +124,15 @@ impl Receipts {
         Some(receiver)
     }
 
-    fn forget_abandoned(&self, id: MessageId) {
-        let mut waiting = self.lock();
-        if let Some(waiters) = waiting.by_id.get_mut(&id) {
-            waiters.senders.retain(|sender| !sender.is_closed());
-            if waiters.senders.is_empty() {
-                waiting.by_id.remove(&id);
-            }
-        }
-    }
-
+    /// What the store is to be asked about. What nobody waits for any more, because the deadline has
+    /// passed or the client has gone, is forgotten.
     fn overdue(&self) -> Vec<MessageId> {
         let now = Instant::now();
-        let waiting = self.lock();
+        let mut waiting = self.lock();
+        waiting.by_id.retain(|_, waiters| {
+            waiters.senders.retain(|sender| !sender.is_closed());
+            !waiters.senders.is_empty()
+        });
         let late = |waiters: &Waiters| now.duration_since(waiters.since) >= PATIENCE;
         waiting
             .by_id
@@ -161,5 +157,28 @@ impl Waiting {
         {
             self.early.remove(&oldest);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::poll;
+    use shared::message::Stamp;
+    use shared::metrics::Metrics;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_receipt_whose_client_has_gone_is_forgotten() {
+        let receipts = Receipts::new(Duration::from_secs(60), Metrics::new().gateway);
+        let id = |ms| MessageId::new(Stamp { ms, seq: 0 }, 0);
+        let mut staying = Box::pin(receipts.wait(id(1)));
+        let mut leaving = Box::pin(receipts.wait(id(2)));
+        assert!(poll!(&mut staying).is_pending() && poll!(&mut leaving).is_pending());
+        tokio::time::advance(PATIENCE).await;
+        drop(leaving);
+        assert_eq!(receipts.overdue(), [id(1)]);
+        receipts.release(&[id(1)]);
+        assert!(staying.await);
     }
 }

@@ -47,6 +47,8 @@ struct Repair {
     held: Vec<Arc<Message>>,
     held_bytes: usize,
     again: bool,
+    /// What is missing up to here has been read, or cannot be had.
+    read_until: Option<MessageId>,
 }
 
 impl Room {
@@ -185,6 +187,14 @@ impl Room {
         if std::mem::take(&mut repair.again) {
             return false;
         }
+        let mut known = self.newest.max(repair.read_until);
+        for message in &repair.held {
+            if message.prev > known {
+                repair.read_until = repair.held.last().map(|newest| newest.id);
+                return false;
+            }
+            known = known.max(Some(message.id));
+        }
         for message in self
             .repair
             .take()
@@ -215,5 +225,60 @@ impl Repair {
         } else {
             self.held.push(Arc::clone(message));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use shared::message::{RoomName, Stamp, UserName};
+    use shared::metrics::Metrics;
+    use shared::stomp::Version;
+
+    use super::*;
+    use crate::outbox::outbox;
+
+    fn id(ms: u64) -> MessageId {
+        MessageId::new(Stamp { ms, seq: 0 }, 0)
+    }
+
+    /// The message of this number, which comes after the one before.
+    fn message(number: u64) -> Arc<Message> {
+        Arc::new(Message {
+            id: id(number),
+            room: RoomName::parse("r").unwrap(),
+            sender: UserName::parse("kim").unwrap(),
+            content_type: None,
+            headers: Vec::new(),
+            body: "hi".into(),
+            idempotency_key: None,
+            prev: Some(id(number - 1)),
+        })
+    }
+
+    #[test]
+    fn what_is_missed_during_a_repair_is_read_before_what_waits_is_released() {
+        let mut room = Room::new(true, 1 << 20);
+        let (outbox, mut deliveries) = outbox(1 << 20, Metrics::new().gateway);
+        let address = Address {
+            version: Version::V1_2,
+            subscription: None,
+            destination: "/topic/rooms/r".into(),
+        };
+        let slot = Slot(0);
+        room.join(&address, Member { outbox, slot });
+        assert!(room.confirm(Some(id(1))));
+        assert!(room.begin_repair());
+        // The link was lost again, and is back before it says so.
+        assert!(room.arrive(&message(3)));
+        assert!(room.arrive(&message(4)));
+        assert!(!room.end_repair(), "2 is missing");
+        room.deliver(&message(2));
+        assert!(room.arrive(&message(6)));
+        assert!(!room.end_repair(), "5 is missing");
+        // Nobody has it any more, which is no reason to wait for ever.
+        assert!(room.end_repair());
+        let delivered = std::iter::from_fn(|| deliveries.try_next());
+        let ids: Vec<_> = delivered.map(|delivery| delivery.encoded.id).collect();
+        assert_eq!(ids, [2, 3, 4, 6].map(id));
     }
 }

@@ -13,7 +13,7 @@ use tokio::sync::OnceCell;
 use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
-use crate::process::DEADLINE;
+use crate::until::DEADLINE;
 
 /// How long between two looks at a server that is starting.
 const LOOK: Duration = Duration::from_millis(50);

@@ -4,7 +4,6 @@ use std::ffi::OsStr;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{ExitStatus, Stdio};
-use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWriteExt, BufReader};
 use tokio::process::{Child, ChildStdin, Command};
@@ -13,9 +12,7 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use crate::binary;
-
-/// How long a test waits for a line, an answer or an end before it fails.
-pub const DEADLINE: Duration = Duration::from_secs(60);
+use crate::until::DEADLINE;
 
 /// A running child. It is killed when this is dropped, and when the test process dies without
 /// having dropped it.
@@ -257,20 +254,6 @@ pub fn address_in(line: &str) -> SocketAddr {
     match host.map(str::parse) {
         Some(Ok(address)) => address,
         _ => panic!("no http://address:port/ in the line: {line}"),
-    }
-}
-
-/// The value of `name=value` in a log line.
-///
-/// # Panics
-/// When there is none.
-pub fn log_field<'a>(line: &'a str, name: &str) -> &'a str {
-    let mut fields = line
-        .split_ascii_whitespace()
-        .filter_map(|word| word.split_once('='));
-    match fields.find(|(field, _)| *field == name) {
-        Some((_, value)) => value.trim_matches('"'),
-        None => panic!("no {name}= in the line: {line}"),
     }
 }
 

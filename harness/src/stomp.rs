@@ -185,11 +185,6 @@ impl StompClient {
         self.version
     }
 
-    /// Heart-beats that have come so far, as far as waits have read.
-    pub fn beats(&self) -> usize {
-        self.beats
-    }
-
     /// Sends a frame as one WebSocket message: text, or binary when it is not UTF-8.
     ///
     /// # Errors
@@ -212,14 +207,6 @@ impl StompClient {
             .await
             .map_err(|_| StompFailure::Deadline("a send".into()))??;
         Ok(())
-    }
-
-    /// Sends a heart-beat.
-    ///
-    /// # Errors
-    /// [`StompFailure::Closed`] when the connection is gone.
-    pub async fn beat(&mut self) -> Result<(), StompFailure> {
-        self.send_raw(Message::text("\n")).await
     }
 
     /// Subscribes, and waits until the server has confirmed it with a RECEIPT, which is returned.

@@ -11,7 +11,7 @@ pub const DEADLINE: Duration = Duration::from_secs(60);
 ///
 /// # Panics
 /// When it is not within [`DEADLINE`], naming `what` was waited for.
-pub async fn until(what: &str, condition: impl AsyncFn() -> bool) {
+pub async fn until(what: &str, mut condition: impl AsyncFnMut() -> bool) {
     let deadline = Instant::now() + DEADLINE;
     while !condition().await {
         assert!(Instant::now() < deadline, "waited in vain for {what}");

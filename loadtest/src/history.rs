@@ -103,6 +103,8 @@ async fn read_once(
         .header(HOST, authority)
         .body(Empty::new())
         .expect("rooms and ids need no escape in a path");
+        // The connection takes a request only once the answer before it is read to its end.
+        sender.ready().await?;
         let answer = sender.send_request(request).await?;
         let status = answer.status();
         let body = Limited::new(answer.into_body(), MAX_ANSWER).collect().await;

@@ -38,7 +38,7 @@ pub struct GatewayMetrics {
     pub disconnects: IntCounterVec,
     /// SEND frames that asked for a publish.
     pub messages_received: IntCounter,
-    /// MESSAGE frames handed to a socket.
+    /// MESSAGE frames of live messages handed to a socket.
     pub messages_delivered: IntCounter,
     /// Seconds from a message's acceptance to its last octet being handed to a member's socket.
     pub fanout_seconds: Histogram,
@@ -65,8 +65,11 @@ pub struct GatewayMetrics {
 pub struct BrokerMetrics {
     /// Connections to the broker that had to be made again, by `link` (`fanout`, `publish`, `feed`).
     pub reconnects: IntCounterVec,
-    /// Deliveries dropped because the hand-over was at its bound; each is repaired as a gap.
+    /// Deliveries dropped because the hand-over was at its bound; each is a gap, which is repaired
+    /// unless delivery is at-most-once.
     pub handover_dropped: IntCounter,
+    /// Messages of at-most-once delivery that no persister took in time: they are lost.
+    pub feed_dropped: IntCounter,
 }
 
 /// What a persister counts.
@@ -144,7 +147,7 @@ impl GatewayMetrics {
             messages_delivered: counter(
                 r,
                 "gateway_messages_delivered_total",
-                "MESSAGE frames handed to a socket",
+                "MESSAGE frames of live messages handed to a socket",
             ),
             fanout_seconds: histogram(
                 r,
@@ -207,7 +210,12 @@ impl BrokerMetrics {
             handover_dropped: counter(
                 r,
                 "broker_handover_dropped_total",
-                "Deliveries dropped at a full hand-over, each repaired as a gap",
+                "Deliveries dropped at a full hand-over, each of them a gap",
+            ),
+            feed_dropped: counter(
+                r,
+                "broker_feed_dropped_total",
+                "Messages of at-most-once delivery that were not taken in time and are lost",
             ),
         }
     }

@@ -102,7 +102,7 @@ impl Session {
         };
         let token = self.next_token;
         self.next_token += 1;
-        let bytes = frame.body.len();
+        let bytes = frame.headers.text_len() + frame.body.len();
         self.in_flight_bytes += bytes;
         self.in_flight.insert(token, InFlight { receipt, bytes });
         self.outputs.push_back(Output::Publish {

@@ -11,6 +11,7 @@ pub mod output;
 mod connect;
 mod frames;
 mod rate;
+mod readings;
 mod subscription;
 
 use std::collections::{HashMap, VecDeque};
@@ -27,6 +28,7 @@ use shared::stomp::{Decoded, Decoder, Limits};
 use self::message::HEART_BEAT;
 use self::output::{Outgoing, Output, Slot};
 use self::rate::Rate;
+use self::readings::Readings;
 use self::subscription::{Step, Subscription};
 use crate::close::CloseReason;
 use crate::config::Settings;
@@ -58,6 +60,7 @@ pub struct Session {
     subscriptions: Vec<Subscription>,
     next_slot: u32,
     joining: usize,
+    readings: Readings,
     in_flight: HashMap<u64, InFlight>,
     in_flight_bytes: usize,
     next_token: u64,
@@ -119,6 +122,7 @@ impl Session {
             subscriptions: Vec::new(),
             next_slot: 0,
             joining: 0,
+            readings: Readings::default(),
             in_flight: HashMap::new(),
             in_flight_bytes: 0,
             next_token: 0,
@@ -200,18 +204,19 @@ impl Session {
         if self.closing().is_some() {
             return;
         }
-        let Some(subscription) = self.subscription(slot) else {
-            return;
-        };
-        let step = match page {
-            Some((messages, complete)) => {
-                let (frames, step) = subscription.page(messages, complete);
-                self.outputs.extend(frames.into_iter().map(Output::Write));
-                step
-            }
-            None => subscription.past_failed(),
-        };
-        self.step(slot, step);
+        self.readings.end();
+        if let Some(subscription) = self.subscription(slot) {
+            let step = match page {
+                Some((messages, complete)) => {
+                    let (frames, step) = subscription.page(messages, complete);
+                    self.outputs.extend(frames.into_iter().map(Output::Write));
+                    step
+                }
+                None => subscription.past_failed(),
+            };
+            self.step(slot, step);
+        }
+        self.read();
     }
 
     /// A live MESSAGE for one of the subscriptions.
@@ -381,19 +386,27 @@ impl Session {
         self.state = State::Closed(reason);
     }
 
+    fn read(&mut self) {
+        while let Some((slot, span, limit)) = self.readings.begin() {
+            let Some(subscription) = self.subscription(slot) else {
+                self.readings.end();
+                continue;
+            };
+            let room = subscription.room.clone();
+            self.outputs.push_back(Output::Read {
+                slot,
+                room,
+                span,
+                limit,
+            });
+        }
+    }
+
     fn step(&mut self, slot: Slot, step: Step) {
         match step {
             Step::Read(span, limit) => {
-                let Some(subscription) = self.subscription(slot) else {
-                    return;
-                };
-                let room = subscription.room.clone();
-                self.outputs.push_back(Output::Read {
-                    slot,
-                    room,
-                    span,
-                    limit,
-                });
+                self.readings.ask(slot, span, limit);
+                self.read();
             }
             Step::Live {
                 receipt,

@@ -13,7 +13,7 @@ use super::message::message_frame;
 use super::output::{Address, Encoded, Outgoing, Slot};
 use crate::outbox::Delivery;
 
-/// How many messages are read at a time: with the frame limit it bounds what one attach holds.
+/// How many messages after one are read at a time: with the frame limit it bounds what is held.
 pub(super) const PAGE: usize = 50;
 
 #[derive(Debug)]

@@ -8,6 +8,7 @@ mod attach;
 mod gaps;
 mod history;
 mod http;
+mod outages;
 mod receipts;
 mod running;
 mod serving;

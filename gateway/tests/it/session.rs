@@ -195,18 +195,23 @@ fn every_frame_that_came_is_answered_without_more_from_the_client() {
 
 #[test]
 fn a_client_with_too_much_in_flight_is_not_read_until_answers_come() {
-    let mut client = Client::connected(&[]);
-    let body = "x".repeat(60_000);
-    for _ in 0..8 {
-        client.say(&format!("SEND\ndestination:/app/rooms/r\n\n{body}\0"));
+    let body = format!("\n{}", "x".repeat(60_000));
+    let headers: String = (0..8)
+        .map(|n| format!("h{n}:{}\n", "x".repeat(7_500)))
+        .collect();
+    for large in [body, format!("{headers}\n")] {
+        let mut client = Client::connected(&[]);
+        for _ in 0..8 {
+            client.say(&format!("SEND\ndestination:/app/rooms/r\n{large}\0"));
+        }
+        assert!(!client.session.wants_input());
+        let before = client.publishes.len();
+        assert!(before < 8);
+        for id in 1..=8 {
+            client.accept(id);
+        }
+        assert!(client.session.wants_input());
     }
-    assert!(!client.session.wants_input());
-    let before = client.publishes.len();
-    assert!(before < 8);
-    for id in 1..=8 {
-        client.accept(id);
-    }
-    assert!(client.session.wants_input());
 }
 
 #[test]
@@ -251,6 +256,24 @@ fn after_reads_page_by_page_until_it_has_caught_up() {
     expected.push(last + 1);
     assert_eq!(client.messages(), expected);
     assert_eq!(client.take().header("recovered"), Some("true"));
+}
+
+#[test]
+fn pasts_are_read_a_few_at_a_time_and_all_in_the_end() {
+    let mut client = Client::connected(&[]);
+    for slot in 0..5 {
+        client.say(&format!(
+            "SUBSCRIBE\nid:{slot}\ndestination:/topic/rooms/r{slot}\nhistory:9\n\n\0"
+        ));
+        client.confirm(slot);
+    }
+    assert_eq!(client.reads.len(), 2);
+    client.say("UNSUBSCRIBE\nid:2\n\n\0");
+    for slot in [1, 0, 3] {
+        client.past(slot, &[], true);
+    }
+    let read: Vec<_> = client.reads.iter().map(|reading| reading.0).collect();
+    assert_eq!(read, [Slot(0), Slot(1), Slot(3), Slot(4)]);
 }
 
 #[test]

@@ -7,4 +7,5 @@
 mod command_line;
 mod faults;
 mod killed;
+mod processes;
 mod proxy;

@@ -5,8 +5,7 @@ use std::process::{Command, Output};
 
 use harness::{Mongo, Redis};
 use redis::{Value, cmd};
-
-use crate::fixture::Folder;
+use tempfile::TempDir;
 
 /// Runs it to its end, with nothing of this environment's own settings.
 fn persister(args: &[&str]) -> Output {
@@ -63,8 +62,8 @@ fn a_wrong_flag_is_named_and_ends_with_64() {
 
 #[test]
 fn a_file_that_is_no_store_ends_with_64() {
-    let folder = Folder::new();
-    let path = folder.0.join("notes.txt");
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("notes.txt");
     std::fs::write(&path, "these are notes and no database ".repeat(100)).unwrap();
     let store = format!("sqlite:{}", path.display());
     let (code, line) = failure(&["--broker", "redis://127.0.0.1:1", "--store", &store]);
@@ -93,8 +92,8 @@ fn a_store_that_is_not_there_ends_with_69() {
 
 #[test]
 fn a_broker_that_is_not_there_ends_with_69() {
-    let folder = Folder::new();
-    let store = format!("sqlite:{}", folder.0.join("chat.db").display());
+    let folder = TempDir::new().unwrap();
+    let store = format!("sqlite:{}", folder.path().join("chat.db").display());
     let quick = ["--connect-timeout", "300ms"];
     let (code, line) = failure(
         &[
@@ -109,8 +108,8 @@ fn a_broker_that_is_not_there_ends_with_69() {
 
 #[test]
 fn a_broker_that_says_nothing_is_named_and_ends_with_69() {
-    let folder = Folder::new();
-    let store = format!("sqlite:{}", folder.0.join("chat.db").display());
+    let folder = TempDir::new().unwrap();
+    let store = format!("sqlite:{}", folder.path().join("chat.db").display());
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = silent.local_addr().unwrap();
     let broker = format!("redis://:s3cr3t@{address}");

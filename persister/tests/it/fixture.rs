@@ -1,6 +1,5 @@
 //! A system to store messages in, and a persister that does.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,9 +12,9 @@ use shared::config::{BrokerSettings, BrokerUrl, Delivery, Retention, StoreSettin
 use shared::message::{Draft, Message, MessageId, RoomName, Span, UserName};
 use shared::metrics::Metrics;
 use shared::store::{self, Store};
+use tempfile::TempDir;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
-use uuid::Uuid;
 
 pub(crate) async fn open_broker(url: BrokerUrl, delivery: Delivery) -> Arc<dyn Broker> {
     let settings = BrokerSettings {
@@ -56,26 +55,9 @@ pub(crate) async fn open_store(url: StoreUrl) -> Arc<dyn Store> {
     store::open(&settings).await.unwrap()
 }
 
-/// A folder that goes with the test.
-pub(crate) struct Folder(pub(crate) PathBuf);
-
-impl Folder {
-    pub(crate) fn new() -> Self {
-        let name = format!("roomcast-persister-{}", Uuid::new_v4().simple());
-        let path = std::env::temp_dir().join(name);
-        std::fs::create_dir(&path).unwrap();
-        Self(path)
-    }
-
-    pub(crate) fn store(&self) -> StoreUrl {
-        StoreUrl::Sqlite(self.0.join("chat.db"))
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        std::fs::remove_dir_all(&self.0).ok();
-    }
+/// The store in a file of a folder.
+pub(crate) fn file_in(folder: &TempDir) -> StoreUrl {
+    StoreUrl::Sqlite(folder.path().join("chat.db"))
 }
 
 /// A persister in this process.

@@ -99,6 +99,29 @@ async fn a_process_that_is_told_to_end_leaves_nothing_half_done() {
 }
 
 #[tokio::test]
+async fn a_second_signal_ends_a_process_that_waits_for_its_store() {
+    let redis = Redis::start().await;
+    let mongo = Mongo::start().await;
+    let url = mongo_url(&mongo);
+    let store = open_store(url.clone()).await;
+    let broker = on(&redis, Delivery::AtLeastOnce).await;
+    let mut first = process(&redis, &url).await;
+    mongo.pause().await;
+    let ids = publish(&broker, 0..50).await;
+    until("it has taken a batch", async || taken(&redis).await > 0).await;
+    first.terminate().await;
+    first.line(|line| line.contains("a second signal")).await;
+    first.terminate().await;
+    // 128 and the number of SIGTERM.
+    assert_eq!(first.wait().await.code(), Some(143), "{}", first.output());
+    mongo.resume().await;
+
+    let _second = process(&redis, &url).await;
+    settled(&broker).await;
+    assert_stored(&store, &ids).await;
+}
+
+#[tokio::test]
 async fn what_is_no_message_is_a_dead_letter() {
     let redis = Redis::start().await;
     let url = mongo_url(Mongo::shared().await);

@@ -5,16 +5,17 @@ use std::time::Duration;
 use harness::until::DEADLINE;
 use harness::{Mongo, until};
 use shared::config::{BrokerUrl, Delivery};
+use tempfile::TempDir;
 use tokio::time::timeout;
 
 use crate::fixture::{
-    Folder, Persister, assert_stored, mongo_url, open_broker, open_store, publish,
+    Persister, assert_stored, file_in, mongo_url, open_broker, open_store, publish,
 };
 
 #[tokio::test]
 async fn what_a_broker_in_this_process_holds_is_stored_before_the_end() {
-    let folder = Folder::new();
-    let store = open_store(folder.store()).await;
+    let folder = TempDir::new().unwrap();
+    let store = open_store(file_in(&folder)).await;
     let broker = open_broker(BrokerUrl::Memory, Delivery::AtLeastOnce).await;
     let persister = Persister::start(&broker, &store);
     persister.is_ready().await;

@@ -16,7 +16,7 @@ const MAX_EVENTS: usize = 65_536;
 /// The most octets of messages that wait.
 pub const MAX_BYTES: usize = 64 << 20;
 
-/// What a message costs beside its body.
+/// What a message costs beside its texts and its body.
 const OVERHEAD: usize = 256;
 
 /// Makes a hand-over that holds at most `max_bytes` octets of messages.
@@ -112,7 +112,10 @@ impl Events {
 /// What a message weighs in a queue, in octets.
 pub fn weight(message: &Message) -> usize {
     let headers: usize = message.headers.iter().map(|(k, v)| k.len() + v.len()).sum();
-    OVERHEAD + message.body.len() + headers
+    let names = message.room.as_str().len() + message.sender.as_str().len();
+    let key = (message.idempotency_key.as_ref()).map_or(0, |key| key.as_str().len());
+    let content_type = message.content_type.as_deref().map_or(0, str::len);
+    OVERHEAD + message.body.len() + headers + names + key + content_type
 }
 
 fn size(event: &Event) -> usize {

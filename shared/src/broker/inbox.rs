@@ -42,7 +42,7 @@ impl Inbox {
         let size = size(&entry);
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         if waiting.bytes + size > MAX_BYTES {
-            self.metrics.handover_dropped.inc();
+            self.metrics.feed_dropped.inc();
             return;
         }
         waiting.bytes += size;

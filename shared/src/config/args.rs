@@ -39,7 +39,8 @@ pub struct CommonArgs {
     /// How many messages may wait for the store, over all shards
     ///
     /// Beyond it sending is refused with an ERROR until the store catches up, so that a store that
-    /// is away does not fill the broker's memory.
+    /// is away does not fill the broker's memory. On Redis each shard takes an equal share, so that
+    /// a single busy room may fill 1/SHARDS of it; `memory:` is also full at 256 MiB.
     #[arg(long, env = "ROOMCAST_JOURNAL_MAX", value_name = "MESSAGES", default_value_t = 1_000_000,
         value_parser = clap::value_parser!(u32).range(1..), help_heading = BROKER)]
     pub journal_max: u32,
@@ -98,15 +99,16 @@ pub struct CommonArgs {
         default_value_t = LogFormat::Text, help_heading = SERVICE)]
     pub log_format: LogFormat,
 
-    /// How long to try for the broker and the store at start, before ending with exit code 69
+    /// How long to try for the broker, and for the store, at start before ending with exit code 69
     #[arg(long, env = "ROOMCAST_CONNECT_TIMEOUT", value_name = "TIME", default_value = "10s",
         value_parser = positive_duration, help_heading = SERVICE)]
     pub connect_timeout: Duration,
 
     /// How long finishing may take after SIGTERM or SIGINT
     ///
-    /// What was accepted is finished, and clients are told to connect elsewhere. A second signal
-    /// ends the process at once.
+    /// What was accepted is finished, and clients are told to connect elsewhere. `roomcast` takes
+    /// it twice at most: for its clients, then to store what is left. A second signal ends the
+    /// process at once.
     #[arg(long, env = "ROOMCAST_DRAIN_TIMEOUT", value_name = "TIME", default_value = "30s",
         value_parser = duration, help_heading = SERVICE)]
     pub drain_timeout: Duration,

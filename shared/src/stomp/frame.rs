@@ -213,7 +213,7 @@ impl HeaderList {
     }
 
     /// Octets of all names and values.
-    pub(super) fn text_len(&self) -> usize {
+    pub fn text_len(&self) -> usize {
         self.text.len()
     }
 

@@ -4,9 +4,13 @@
 pub mod mongo;
 pub mod sqlite;
 
+use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
+use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
+use tokio::time::timeout;
 
 use crate::config::{StoreSettings, StoreUrl};
 use crate::message::{Message, MessageId, RoomName, Span, UsedKey};
@@ -116,4 +120,18 @@ pub enum StoreError {
     /// The backend did not answer as it should; it may later.
     #[error("{0}")]
     Unavailable(String),
+}
+
+/// Runs an operation within its deadline; `name` is who did not answer.
+fn within<'a, T: Send + 'a>(
+    deadline: Duration,
+    name: impl fmt::Display + Send + 'a,
+    operation: impl Future<Output = Result<T, StoreError>> + Send + 'a,
+) -> BoxFuture<'a, Result<T, StoreError>> {
+    let late = move |_| {
+        Err(StoreError::Unavailable(format!(
+            "{name} did not answer within {deadline:?}"
+        )))
+    };
+    async move { timeout(deadline, operation).await.unwrap_or_else(late) }.boxed()
 }

@@ -4,6 +4,7 @@ mod accept;
 mod earlier;
 mod feed;
 mod live;
+mod lossy;
 mod once;
 mod recent;
 mod redis_faults;
@@ -16,14 +17,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use harness::redis::Redis;
+use harness::until::DEADLINE;
 use shared::broker::{Broker, Entry, Event, Events, Feed, Settled};
 use shared::config::{BrokerSettings, BrokerUrl, Delivery};
 use shared::message::{Draft, IdempotencyKey, Message, MessageId, RoomName, UserName};
 use shared::metrics::Metrics;
 use tokio::time::timeout;
-
-/// How long a test waits for what must happen.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Runs each function once per backend.
 macro_rules! on_every_backend {
@@ -169,7 +168,7 @@ async fn accept(broker: &Arc<dyn Broker>, draft: Draft) -> MessageId {
 }
 
 async fn event(events: &mut Events) -> Event {
-    let next = timeout(PATIENCE, events.next()).await;
+    let next = timeout(DEADLINE, events.next()).await;
     next.expect("something arrives in time")
         .expect("the link stays open")
 }
@@ -199,7 +198,7 @@ async fn entries(feed: &mut Box<dyn Feed>, count: usize) -> Vec<Entry> {
             );
         }
     };
-    let done = timeout(PATIENCE, reading).await;
+    let done = timeout(DEADLINE, reading).await;
     done.unwrap_or_else(|_| panic!("{} of {count} entries were handed out", read.len()));
     read
 }
@@ -216,16 +215,4 @@ fn settled(entries: &[Entry]) -> Vec<Settled> {
             notify: entry.notify,
         })
         .collect()
-}
-
-/// Repeats a question until the answer is yes.
-async fn until(what: &str, mut question: impl AsyncFnMut() -> bool) {
-    let asking = async {
-        while !question().await {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    };
-    timeout(PATIENCE, asking)
-        .await
-        .unwrap_or_else(|_| panic!("never happened: {what}"));
 }

@@ -1,5 +1,6 @@
 //! The message model.
 
+use proptest::prelude::*;
 use shared::message::{MessageId, Stamp};
 
 #[test]
@@ -12,5 +13,48 @@ fn the_time_of_a_message_is_shown_to_the_millisecond() {
     ] {
         let id = MessageId::new(Stamp { ms, seq: 5 }, 3);
         assert_eq!(id.created_at_rfc3339(), shown);
+    }
+}
+
+#[test]
+fn an_id_is_written_the_same_way_over_all_versions() {
+    for (ms, seq, shard, written) in [
+        (0, 0, 0, "00000000-0000-7000-8000-000000000000"),
+        (
+            0x0123_4567_89ab,
+            (5 << 46) | 6,
+            7,
+            "01234567-89ab-7005-8000-000000060007",
+        ),
+        (
+            (1 << 48) - 1,
+            (1 << 58) - 1,
+            u16::MAX,
+            "ffffffff-ffff-7fff-bfff-ffffffffffff",
+        ),
+    ] {
+        let stamp = Stamp { ms, seq };
+        let id = MessageId::new(stamp, shard);
+        assert_eq!(id.to_string(), written);
+        let read: MessageId = written.parse().unwrap();
+        assert_eq!((read, read.stamp(), read.shard()), (id, stamp, shard));
+    }
+}
+
+fn stamp() -> impl Strategy<Value = Stamp> {
+    // Few milliseconds, so that the sequence often decides.
+    (0..4_u64, 0..1_u64 << 58).prop_map(|(ms, seq)| Stamp { ms, seq })
+}
+
+proptest! {
+    #[test]
+    fn ids_are_in_the_order_of_their_stamps_as_text_too(
+        one in stamp(), other in stamp(), shards: (u16, u16)
+    ) {
+        let (first, second) = (MessageId::new(one, shards.0), MessageId::new(other, shards.1));
+        let order = (one, shards.0).cmp(&(other, shards.1));
+        prop_assert_eq!(first.cmp(&second), order);
+        prop_assert_eq!(first.to_string().cmp(&second.to_string()), order);
+        prop_assert_eq!(first.uuid().as_bytes().cmp(second.uuid().as_bytes()), order);
     }
 }

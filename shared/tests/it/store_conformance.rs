@@ -1,6 +1,5 @@
 //! What every store promises, held against each backend.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,18 +10,18 @@ use shared::message::{
     Headers, IdempotencyKey, Message, MessageId, RoomName, Span, Stamp, UsedKey, UserName,
 };
 use shared::store::{self, DeadLetter, Inserted, Store};
-use uuid::Uuid;
+use tempfile::TempDir;
 
 /// A new, empty store that can be opened again and again.
 pub(crate) struct Place {
     pub(crate) settings: StoreSettings,
-    _folder: Option<Folder>,
+    _folder: Option<TempDir>,
 }
 
 impl Place {
     pub(crate) fn sqlite() -> Self {
-        let folder = Folder::new();
-        let file = folder.0.join("data").join("chat.db");
+        let folder = TempDir::new().unwrap();
+        let file = folder.path().join("data").join("chat.db");
         Self {
             settings: settings(StoreUrl::Sqlite(file)),
             _folder: Some(folder),
@@ -53,24 +52,6 @@ fn settings(url: StoreUrl) -> StoreSettings {
         connect_timeout: Duration::from_secs(30),
         operation_timeout: Duration::from_secs(30),
         retention: Retention::Unchanged,
-    }
-}
-
-/// A folder that goes with the test.
-pub(crate) struct Folder(pub(crate) PathBuf);
-
-impl Folder {
-    pub(crate) fn new() -> Self {
-        let name = format!("roomcast-store-{}", Uuid::new_v4().simple());
-        let path = std::env::temp_dir().join(name);
-        std::fs::create_dir(&path).unwrap();
-        Self(path)
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        std::fs::remove_dir_all(&self.0).ok();
     }
 }
 

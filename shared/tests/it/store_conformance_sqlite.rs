@@ -7,8 +7,9 @@ use rusqlite::Connection;
 use shared::config::{Retention, StoreUrl};
 use shared::message::{Message, MessageId, Span, Stamp};
 use shared::store::{self, DeadLetter, StoreError, sqlite};
+use tempfile::TempDir;
 
-use crate::store_conformance::{Folder, Place, batch, id, message, outcome, room};
+use crate::store_conformance::{Place, batch, id, message, outcome, room};
 
 fn file(place: &Place) -> PathBuf {
     match &place.settings.url {
@@ -193,8 +194,8 @@ async fn messages_beyond_the_retention_are_removed() {
 
 #[tokio::test]
 async fn a_file_that_is_no_database_is_left_alone() {
-    let folder = Folder::new();
-    let path = folder.0.join("notes.txt");
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("notes.txt");
     std::fs::write(
         &path,
         "not a database, but long enough to have a header\n".repeat(100),
@@ -214,8 +215,8 @@ async fn a_file_that_is_no_database_is_left_alone() {
 
 #[tokio::test]
 async fn another_programs_database_is_left_alone() {
-    let folder = Folder::new();
-    let path = folder.0.join("other.db");
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("other.db");
     let connection = Connection::open(&path).unwrap();
     connection
         .execute_batch("CREATE TABLE messages (id); PRAGMA user_version = 1;")
@@ -262,19 +263,19 @@ async fn a_damaged_file_is_named() {
 
 #[tokio::test]
 async fn a_path_that_cannot_be_a_file_is_named() {
-    let folder = Folder::new();
-    let text = misconfigured(refusal(&folder.0).await);
+    let folder = TempDir::new().unwrap();
+    let text = misconfigured(refusal(folder.path()).await);
     assert!(text.ends_with("is a folder, not a file"), "{text}");
 
-    std::fs::write(folder.0.join("file"), "").unwrap();
-    let text = misconfigured(refusal(&folder.0.join("file/chat.db")).await);
+    std::fs::write(folder.path().join("file"), "").unwrap();
+    let text = misconfigured(refusal(&folder.path().join("file/chat.db")).await);
     assert!(text.contains("file cannot be created"), "{text}");
 }
 
 #[tokio::test]
 async fn a_file_that_another_process_keeps_locked_is_worth_waiting_for() {
-    let folder = Folder::new();
-    let path = folder.0.join("chat.db");
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("chat.db");
     let connection = Connection::open(&path).unwrap();
     connection.execute_batch("BEGIN EXCLUSIVE").unwrap();
     let error = refusal(&path).await;

@@ -107,8 +107,8 @@ export class Room {
 
   #receive({ command, headers, body }) {
     if (command === 'MESSAGE') {
-      // What is left of an earlier subscription, and what is not kept, such as "is typing".
-      if (headers.get('subscription') !== this.#subscription.id || headers.get('ephemeral')) return;
+      // What is left of an earlier subscription.
+      if (headers.get('subscription') !== this.#subscription.id) return;
       const id = headers.get('message-id');
       if (!this.#seen || id > this.#seen) this.#seen = id;
       if (headers.get('replayed')) {

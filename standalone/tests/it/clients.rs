@@ -4,17 +4,40 @@
 use std::net::SocketAddr;
 use std::path::Path;
 
-use harness::Process;
+use harness::{Mongo, Process, Redis};
 use tempfile::TempDir;
 
 #[tokio::test]
 async fn two_browsers_chat_across_a_killed_server_and_a_lost_network() {
-    drive("chat.mjs").await;
+    let data = TempDir::new().unwrap();
+    drive("chat.mjs", |listen| standalone(data.path(), listen)).await;
 }
 
 #[tokio::test]
 async fn stompjs_connects_subscribes_sends_gets_receipts_and_comes_back() {
-    drive("stompjs.mjs").await;
+    let data = TempDir::new().unwrap();
+    drive("stompjs.mjs", |listen| standalone(data.path(), listen)).await;
+}
+
+#[tokio::test]
+async fn stompjs_finds_the_same_in_a_gateway_on_redis_and_mongodb() {
+    let redis = Redis::start().await;
+    let mongo = Mongo::start().await;
+    let (broker, store) = (redis.url(), mongo.url(&Mongo::database()));
+    let shared = [
+        "--broker",
+        &broker,
+        "--store",
+        &store,
+        "--admin-listen",
+        "127.0.0.1:0",
+    ];
+    let _persister = Process::spawn("persister", shared);
+    drive("stompjs.mjs", |listen| {
+        let listen = listen.to_string();
+        Process::spawn("gateway", shared.iter().chain(&["--listen", &listen]))
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -25,9 +48,8 @@ async fn the_page_keeps_messages_once_and_in_order_whatever_a_server_answers() {
 }
 
 /// Runs a script against a server, and does with the server what the script asks.
-async fn drive(name: &str) {
-    let data = TempDir::new().unwrap();
-    let mut server = start(data.path(), "127.0.0.1:0".parse().unwrap());
+async fn drive(name: &str, start: impl Fn(SocketAddr) -> Process) {
+    let mut server = start("127.0.0.1:0".parse().unwrap());
     let address = server.ready().await;
     let mut client = script(name, &format!("http://{address}"));
     loop {
@@ -40,7 +62,7 @@ async fn drive(name: &str) {
                 client.say("killed").await;
             }
             "ask start" => {
-                server = start(data.path(), address);
+                server = start(address);
                 assert_eq!(server.ready().await, address);
                 client.say("started").await;
             }
@@ -61,7 +83,7 @@ fn script(name: &str, url: &str) -> Process {
     Process::run("node", [clients.join(name)], [("ROOMCAST_URL", url)])
 }
 
-fn start(data: &Path, listen: SocketAddr) -> Process {
+fn standalone(data: &Path, listen: SocketAddr) -> Process {
     Process::spawn(
         "roomcast",
         [

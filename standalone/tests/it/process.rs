@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use harness::{Process, StompClient, StompOptions};
+use shared::stomp::Command;
 
 async fn start(folder: &Path, more: &[&str]) -> Process {
     let folder = folder.to_str().unwrap();
@@ -83,6 +84,39 @@ async fn a_wrong_flag_is_one_line_and_64() {
         assert_eq!(output.lines().count(), 1, "{output}");
         assert!(output.contains(says), "{flags:?}: {output}");
     }
+}
+
+#[tokio::test]
+async fn a_client_hears_heart_beats_and_is_sent_away_when_it_sends_none() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = start(folder.path(), &["--heartbeat", "200ms"]).await;
+    let url = format!("ws://{}/ws", server.ready().await);
+    let options = StompOptions {
+        heart_beat: (1000, 200),
+        ..StompOptions::login("kim")
+    };
+    let mut kim = StompClient::connect(&url, options).await.unwrap();
+    kim.wait_for_beats(1).await.unwrap();
+    let error = kim.expect(Command::Error).await.unwrap();
+    assert_eq!(error.header("code"), Some("heart-beat-timeout"));
+    assert_eq!(kim.close_code().await.unwrap(), Some(1008));
+}
+
+#[tokio::test]
+async fn logs_are_one_json_object_a_line_where_that_is_asked_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut server = start(folder.path(), &["--log-format", "json"]).await;
+    server.ready().await;
+    server.terminate().await;
+    assert_eq!(server.wait().await.code(), Some(0));
+    let output = server.output();
+    for line in output.lines() {
+        let object: serde_json::Value = serde_json::from_str(line).unwrap();
+        for field in ["timestamp", "level", "message"] {
+            assert!(object[field].is_string(), "{field}: {line}");
+        }
+    }
+    assert!(output.lines().count() > 2, "{output}");
 }
 
 #[tokio::test]

@@ -57,6 +57,13 @@ impl Commands {
             .unwrap_or_else(|_| Err(late()))
     }
 
+    /// How many connections were made so far. When it is greater after a [`Self::run`] than before,
+    /// the server may have carried out the commands twice, and answered into a broken connection
+    /// the first time.
+    pub(super) async fn connections(&self) -> u64 {
+        self.link.lock().await.made
+    }
+
     async fn attempt(&self, pipeline: &Pipeline) -> Result<Vec<Value>, BrokerError> {
         let (mut connection, number) = self.connection().await?;
         match connection

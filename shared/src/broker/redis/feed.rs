@@ -46,7 +46,8 @@ pub(super) struct JournalFeed {
     /// What must be looked through before anything new is read.
     sweeps: VecDeque<Sweep>,
     swept: Option<Instant>,
-    /// A read was begun and its answer has not come: this consumer may own entries unseen.
+    /// A read was begun and its answer has not come, or has come to a second attempt: this consumer
+    /// may own entries unseen.
     in_doubt: bool,
 }
 
@@ -156,13 +157,7 @@ impl JournalFeed {
         block: Option<Duration>,
     ) -> Result<Vec<usize>, BrokerError> {
         let share = (max / shards.len()).max(1);
-        let mut command = cmd("XREADGROUP");
-        command
-            .arg("GROUP")
-            .arg(GROUP)
-            .arg(&self.consumer)
-            .arg("COUNT")
-            .arg(share);
+        let mut command = self.read_group(share);
         if let Some(block) = block {
             command.arg("BLOCK").arg(block.as_millis() as u64);
         }
@@ -196,13 +191,7 @@ impl JournalFeed {
         let journal = &self.journals[shard];
         let command = match whose {
             Whose::Own => {
-                let mut command = cmd("XREADGROUP");
-                command
-                    .arg("GROUP")
-                    .arg(GROUP)
-                    .arg(&self.consumer)
-                    .arg("COUNT")
-                    .arg(max);
+                let mut command = self.read_group(max);
                 command.arg("STREAMS").arg(journal).arg(cursor).take()
             }
             Whose::Silent => {
@@ -239,6 +228,17 @@ impl JournalFeed {
         Ok(())
     }
 
+    /// The start of a read as this consumer, of at most so many entries from each stream.
+    fn read_group(&self, count: usize) -> Cmd {
+        cmd("XREADGROUP")
+            .arg("GROUP")
+            .arg(GROUP)
+            .arg(&self.consumer)
+            .arg("COUNT")
+            .arg(count)
+            .take()
+    }
+
     fn hand_over(&mut self, shard: usize, entries: Vec<StreamEntry>) {
         let entries = entries
             .into_iter()
@@ -267,9 +267,11 @@ impl JournalFeed {
     }
 
     async fn ask(&mut self, command: Cmd) -> Result<Value, BrokerError> {
-        self.in_doubt = true;
+        let in_doubt = mem::replace(&mut self.in_doubt, true);
+        // The first connection of all has lost nothing.
+        let before = self.reader.connections().await.max(1);
         let answer = self.reader.run(pipe().add_command(command)).await?;
-        self.in_doubt = false;
+        self.in_doubt = in_doubt || self.reader.connections().await > before;
         let answer = answer.into_iter().next().unwrap_or(Value::Nil);
         match answer.extract_error() {
             Ok(answer) => Ok(answer),

@@ -105,7 +105,7 @@ mod tests {
 
     #[test]
     fn a_channel_names_its_shard() {
-        let room = RoomName::parse("a:room:{x").unwrap_or(RoomName::parse("a:room:x").unwrap());
+        let room = RoomName::parse("a:room:x").unwrap();
         assert_eq!(channel_shard(channel(12, &room).as_bytes()), Some(12));
         assert_eq!(channel_shard(b"rc:gateway:x"), None);
         assert_eq!(channel_shard(b"rc:{y}:room:x"), None);

@@ -15,10 +15,12 @@ use tracing::{error, info, warn};
 
 use super::connect::Connector;
 use super::payload;
-use super::publish::ACCEPT;
 use crate::backoff::Backoff;
 use crate::broker::{Accepted, PublishError};
 use crate::message::{MessageId, RoomName};
+
+/// The script that accepts a message; each connection loads it.
+pub(super) const ACCEPT: &str = include_str!("accept.lua");
 
 /// The most requests that wait for their turn.
 const MAX_WAITING: usize = 16_384;

@@ -12,15 +12,12 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 
 use super::connect::Connector;
-use super::lane::{Lane, Request};
+use super::lane::{ACCEPT, Lane, Request};
 use super::{keys, payload};
 use crate::broker::shard::shard_of;
 use crate::broker::{Accepted, IDEMPOTENCY_WINDOW, PublishError};
 use crate::config::{BrokerSettings, Delivery};
 use crate::message::{Draft, MessageId, Stamp};
-
-/// The script that accepts a message.
-pub(super) const ACCEPT: &str = include_str!("accept.lua");
 
 /// What a request weighs in a queue beside the message, in octets.
 const OVERHEAD: usize = 1024;

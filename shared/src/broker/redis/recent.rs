@@ -17,8 +17,10 @@ const CHUNK: usize = 1000;
 
 /// Reads a room as [`crate::broker::Broker::recent`] says.
 ///
-/// The horizon is taken first, then the window is read. An entry that leaves the journal before the scan reaches it is in the
-/// store by then, where the caller looks next.
+/// The horizon is taken first, then the window is read, and the journal last. An entry that leaves
+/// the journal before the scan reaches it is in the store by then, where the caller looks next.
+/// While the store is away the journal is long, and a reading that the window does not prove goes
+/// through all of its shard.
 pub(super) async fn read(
     connector: &Connector,
     commands: &Commands,

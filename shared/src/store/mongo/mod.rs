@@ -13,13 +13,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bson::{Document, RawDocumentBuf, doc};
+use futures_util::TryStreamExt;
 use futures_util::future::BoxFuture;
-use futures_util::{FutureExt, TryStreamExt};
 use mongodb::options::Hint;
 use mongodb::{Collection, Database};
 
 use self::failure::{WriteFailure, failure};
-use super::{DeadLetter, Inserted, Store, StoreError};
+use super::{DeadLetter, Inserted, Store, StoreError, within};
 use crate::config::StoreSettings;
 use crate::message::{Message, MessageId, RoomName, Span, UsedKey};
 
@@ -173,22 +173,11 @@ impl Mongo {
         Ok(messages)
     }
 
-    /// Runs an operation within its deadline.
     fn within<'a, T: Send + 'a>(
         &'a self,
         operation: impl Future<Output = Result<T, StoreError>> + Send + 'a,
     ) -> BoxFuture<'a, Result<T, StoreError>> {
-        async move {
-            tokio::time::timeout(self.deadline, operation)
-                .await
-                .unwrap_or_else(|_| {
-                    let deadline = self.deadline;
-                    Err(StoreError::Unavailable(format!(
-                        "MongoDB did not answer within {deadline:?}"
-                    )))
-                })
-        }
-        .boxed()
+        within(self.deadline, "MongoDB", operation)
     }
 }
 

@@ -13,14 +13,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use rusqlite::ErrorCode;
 
 use self::readers::Readers;
 pub use self::statements::history_sql;
 use self::writer::Writer;
-use super::{DeadLetter, Inserted, Store, StoreError};
+use super::{DeadLetter, Inserted, Store, StoreError, within};
 use crate::config::{Retention, StoreSettings};
 use crate::message::{Message, MessageId, RoomName, Span, UsedKey};
 
@@ -61,22 +60,11 @@ impl Sqlite {
         Ok(store)
     }
 
-    /// Runs an operation within its deadline.
     fn within<'a, T: Send + 'a>(
         &'a self,
         operation: impl Future<Output = Result<T, StoreError>> + Send + 'a,
     ) -> BoxFuture<'a, Result<T, StoreError>> {
-        async move {
-            tokio::time::timeout(self.deadline, operation)
-                .await
-                .unwrap_or_else(|_| {
-                    let (path, deadline) = (self.path.display(), self.deadline);
-                    Err(StoreError::Unavailable(format!(
-                        "{path} did not answer within {deadline:?}"
-                    )))
-                })
-        }
-        .boxed()
+        within(self.deadline, self.path.display(), operation)
     }
 }
 

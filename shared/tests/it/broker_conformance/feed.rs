@@ -3,9 +3,10 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use harness::until::DEADLINE;
 use tokio::time::timeout;
 
-use super::{Backend, Kind, PATIENCE, accept, draft, entries, ids, settled};
+use super::{Backend, Kind, accept, draft, entries, ids, settled};
 
 super::on_every_backend!(
     a_feed_begins_with_what_was_accepted_before_it,
@@ -109,7 +110,7 @@ async fn a_full_batch_does_not_linger(kind: Kind) {
         accepted.push(accept(&broker, draft("a", n)).await);
     }
     // All in one shard, and far less than the linger.
-    let batch = timeout(PATIENCE, feed.next(20, PATIENCE * 10))
+    let batch = timeout(DEADLINE, feed.next(20, DEADLINE * 10))
         .await
         .unwrap()
         .unwrap();
@@ -122,7 +123,7 @@ async fn a_feed_with_nothing_says_so(kind: Kind) {
     let backend = Backend::start(kind).await;
     let broker = backend.broker().await;
     let mut feed = broker.open_feed("one").await.unwrap();
-    let answer = timeout(PATIENCE, feed.next(10, PATIENCE * 10))
+    let answer = timeout(DEADLINE, feed.next(10, DEADLINE * 10))
         .await
         .unwrap()
         .unwrap();

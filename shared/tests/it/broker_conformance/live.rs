@@ -171,6 +171,22 @@ async fn a_link_that_is_let_go_of_does_no_harm(kind: Kind) {
 }
 
 #[tokio::test]
+async fn a_long_content_type_counts_as_much_as_a_long_body() {
+    let backend = Backend::start(Kind::Memory).await;
+    let broker = backend.broker().await;
+    let mut fanout = broker.open_fanout(GatewayId::random()).await.unwrap();
+    fanout.subscriber.subscribe(room("a")).await.unwrap();
+    let mut long = draft("a", "");
+    long.content_type = Some("x".repeat(2000).into());
+    accept(&broker, long).await;
+    let heard = message(&mut fanout.events).await;
+
+    let (link, mut events) = handover(2000, Metrics::new().broker);
+    link.offer(Event::Message(heard));
+    assert!(matches!(event(&mut events).await, Event::Gap));
+}
+
+#[tokio::test]
 async fn what_does_not_fit_is_dropped_counted_and_reported_as_a_gap() {
     let backend = Backend::start(Kind::Memory).await;
     let broker = backend.broker().await;

@@ -4,10 +4,11 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use harness::until;
 use shared::broker::{Broker, Recent};
 use shared::message::{MessageId, Span};
 
-use super::{Backend, Kind, accept, draft, entries, room, settled, until};
+use super::{Backend, Kind, accept, draft, entries, room, settled};
 
 super::on_every_backend!(
     a_window_that_proves_itself_is_complete,

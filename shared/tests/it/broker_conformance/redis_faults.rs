@@ -4,13 +4,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use harness::until;
+use harness::until::DEADLINE;
 use redis::cmd;
 use shared::broker::{Broker, Event};
 use shared::message::{GatewayId, MessageId, Span};
 
+use super::lossy::Lossy;
 use super::{
     Backend, Kind, accept, draft, entries, event, gap, ids, message, one_shard, room, settled,
-    until,
 };
 
 #[tokio::test]
@@ -332,4 +334,26 @@ async fn a_feed_goes_on_after_a_restart() {
     feed.settle(settled(&read)).await.unwrap();
     let second = accept(&broker, draft("a", 2)).await;
     assert_eq!(ids(&entries(&mut feed, 1).await), [second]);
+}
+
+#[tokio::test]
+async fn a_read_whose_answer_is_lost_is_handed_out_again_before_any_takeover() {
+    let mut backend = Backend::start_with(Kind::Redis, |settings| {
+        settings.shards = 1;
+        settings.takeover_after = 10 * DEADLINE;
+    })
+    .await;
+    let direct = backend.broker().await;
+    let lossy = Lossy::start(backend.redis().port()).await;
+    backend.settings.url = lossy.url();
+    let mut feed = backend.broker().await.open_feed("one").await.unwrap();
+    let first = accept(&direct, draft("a", 1)).await;
+    let read = entries(&mut feed, 1).await;
+    assert_eq!(read[0].id, first);
+    feed.settle(settled(&read)).await.unwrap();
+
+    let second = accept(&direct, draft("a", 2)).await;
+    lossy.lose_next();
+    assert_eq!(ids(&entries(&mut feed, 1).await), [second]);
+    assert!(lossy.has_lost());
 }

@@ -6,18 +6,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use harness::until;
+use harness::until::DEADLINE;
 use redis::cmd;
 use shared::broker::{Entry, PublishError};
-use shared::config::BrokerUrl;
 use shared::message::{GatewayId, Span};
-use tokio::io::{AsyncReadExt, AsyncWriteExt, copy};
-use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
-use super::{
-    Backend, Kind, PATIENCE, accept, draft, entries, ids, keyed, message, one_shard, room, until,
-};
+use super::lossy::Lossy;
+use super::{Backend, Kind, accept, draft, entries, ids, keyed, message, one_shard, room};
 
 fn bodies(entries: &[Entry]) -> Vec<String> {
     let body = |entry: &Entry| {
@@ -57,7 +55,7 @@ async fn publish_through(outage: impl AsyncFnOnce(&mut Backend)) {
     begun.notified().await;
     outage(&mut backend).await;
     over.store(true, Ordering::Relaxed);
-    let accepted = timeout(PATIENCE, publisher).await.unwrap().unwrap();
+    let accepted = timeout(DEADLINE, publisher).await.unwrap().unwrap();
     assert!(
         backend.reconnects("publish") > 0,
         "the outage has been felt"
@@ -106,57 +104,20 @@ async fn an_answer_that_is_lost_on_the_way_doubles_nothing() {
     let mut backend = one_shard().await;
     let direct = backend.broker().await;
     let lossy = Lossy::start(backend.redis().port()).await;
-    backend.settings.url = BrokerUrl::Redis(format!("redis://127.0.0.1:{}", lossy.port));
+    backend.settings.url = lossy.url();
     let broker = backend.broker().await;
     accept(&broker, draft("a", "before")).await;
     for (n, draft) in [draft("a", "plain"), keyed("a", "key")]
         .into_iter()
         .enumerate()
     {
-        lossy.lose.store(true, Ordering::Relaxed);
+        lossy.lose_next();
         let accepted = broker.publish(draft).await.unwrap();
         assert!(!accepted.repeated, "it was this publish that was accepted");
-        assert!(!lossy.lose.load(Ordering::Relaxed), "an answer was lost");
+        assert!(lossy.has_lost());
         assert_eq!(direct.backlog().await.unwrap(), 2 + n as u64);
     }
     assert!(broker.publish(keyed("a", "key")).await.unwrap().repeated);
-}
-
-/// Stands before a server and, when told to, swallows its next answer and hangs up.
-struct Lossy {
-    port: u16,
-    lose: Arc<AtomicBool>,
-}
-
-impl Lossy {
-    async fn start(server: u16) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let lose = Arc::new(AtomicBool::new(false));
-        let switch = Arc::clone(&lose);
-        tokio::spawn(async move {
-            while let Ok((client, _)) = listener.accept().await {
-                let switch = Arc::clone(&switch);
-                tokio::spawn(async move {
-                    let (mut asks, mut hears) = client.into_split();
-                    let server = TcpStream::connect(("127.0.0.1", server)).await.unwrap();
-                    let (mut answers, mut told) = server.into_split();
-                    let asking = tokio::spawn(async move { copy(&mut asks, &mut told).await });
-                    let mut answer = vec![0; 65_536];
-                    while let Ok(length @ 1..) = answers.read(&mut answer).await {
-                        if switch.swap(false, Ordering::Relaxed) {
-                            break;
-                        }
-                        if hears.write_all(&answer[..length]).await.is_err() {
-                            break;
-                        }
-                    }
-                    asking.abort();
-                });
-            }
-        });
-        Self { port, lose }
-    }
 }
 
 #[tokio::test]
@@ -235,15 +196,15 @@ async fn a_publish_to_a_silent_server_is_answered_by_its_deadline() {
     .await;
     let broker = backend.broker().await;
     backend.redis().pause();
-    let answer = timeout(PATIENCE, broker.publish(draft("a", 1)))
+    let answer = timeout(DEADLINE, broker.publish(draft("a", 1)))
         .await
         .unwrap();
     assert_eq!(answer, Err(PublishError::Unavailable));
-    assert!(timeout(PATIENCE, broker.ping()).await.unwrap().is_err());
-    assert!(timeout(PATIENCE, broker.backlog()).await.unwrap().is_err());
+    assert!(timeout(DEADLINE, broker.ping()).await.unwrap().is_err());
+    assert!(timeout(DEADLINE, broker.backlog()).await.unwrap().is_err());
     let name = room("a");
     let reading = broker.recent(&name, Span::Newest, 1);
-    assert!(timeout(PATIENCE, reading).await.unwrap().is_err());
+    assert!(timeout(DEADLINE, reading).await.unwrap().is_err());
     backend.redis().resume();
     until("Redis answers again", async || broker.ping().await.is_ok()).await;
 }

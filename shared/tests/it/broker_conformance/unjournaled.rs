@@ -87,7 +87,7 @@ async fn what_a_slow_persister_cannot_take_is_lost_and_counted() {
     for _ in 0..1300 {
         accept(&broker, big.clone()).await;
     }
-    let lost = backend.metrics.broker.handover_dropped.get() as usize;
+    let lost = backend.metrics.broker.feed_dropped.get() as usize;
     assert!(lost > 0 && lost < 1300, "{lost}");
     assert_eq!(entries(&mut feed, 1300 - lost).await.len(), 1300 - lost);
     // There is room again.
