@@ -82,9 +82,9 @@ reasons! {
     /// More subscriptions than one connection may have.
     TooManySubscriptions: "too-many-subscriptions", 1008, No,
         "The connection has as many subscriptions as it may have.";
-    /// A frame that STOMP knows and this server does not serve.
+    /// A frame, or a header of one, that this server knows and does not serve.
     UnsupportedFrame: "unsupported-frame", 1002, No,
-        "This server does not support acknowledgements and transactions.";
+        "This server does not support what the frame asks for.";
     /// CONNECT did not come in time.
     ConnectTimeout: "connect-timeout", 1008, Yes,
         "CONNECT did not arrive in time.";

@@ -354,6 +354,10 @@ fn bad_frames_are_refused_with_a_reason_and_their_receipt() {
             CloseReason::UnsupportedFrame,
         ),
         (
+            "SEND\ndestination:/app/rooms/r\nephemeral:true\nreceipt:q\n\nx\0",
+            CloseReason::UnsupportedFrame,
+        ),
+        (
             "UNSUBSCRIBE\nid:nobody\nreceipt:q\n\n\0",
             CloseReason::UnknownSubscription,
         ),
@@ -369,6 +373,7 @@ fn bad_frames_are_refused_with_a_reason_and_their_receipt() {
         assert_eq!(error.command, Command::Error, "{frame:?}");
         assert_eq!(error.header("code"), Some(reason.code()), "{frame:?}");
         assert_eq!(error.header("receipt-id"), Some("q"), "{frame:?}");
+        assert_eq!(error.header("message"), Some(reason.message()), "{frame:?}");
         assert!(!error.body.is_empty(), "{frame:?}");
         assert_eq!(client.closed, Some(reason), "{frame:?}");
     }

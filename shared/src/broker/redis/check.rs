@@ -48,8 +48,13 @@ pub(super) async fn check(
             .map_err(|error| connector.explain(&error))
     };
 
-    set.extract_error()
-        .map_err(|error| connector.explain(&error))?;
+    match set.extract_error() {
+        // A persister has to be able to start then: it makes room.
+        Err(error) if error.code() == Some("OOM") && get != Value::Nil => {
+            warn!("the memory of Redis is full: it accepts nothing until messages are stored");
+        }
+        set => drop(set.map_err(|error| connector.explain(&error))?),
+    }
     let written = text(get)?;
     if written != shards.to_string() {
         return Err(BrokerError::Misconfigured(format!(

@@ -27,6 +27,8 @@ const READ_TIMEOUT: Duration = Duration::from_secs(8);
 /// forgotten.
 const SILENCE: u32 = 10;
 
+const MAKE_GROUP: &str = include_str!("group.lua");
+
 const REAP: &str = include_str!("reap.lua");
 
 /// Reads the journals of all shards.
@@ -98,12 +100,11 @@ impl JournalFeed {
         let mut commands = Pipeline::with_capacity(self.journals.len());
         for journal in &self.journals {
             commands
-                .cmd("XGROUP")
-                .arg("CREATE")
+                .cmd("EVAL")
+                .arg(MAKE_GROUP)
+                .arg(1)
                 .arg(journal)
-                .arg(GROUP)
-                .arg("0")
-                .arg("MKSTREAM");
+                .arg(GROUP);
         }
         for answer in self.writer.run(&commands).await? {
             match answer.extract_error() {

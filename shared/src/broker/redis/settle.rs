@@ -13,7 +13,11 @@ use crate::message::{GatewayId, MessageId};
 /// The most ids in one notice.
 const NOTICE: usize = 500;
 
-/// Acknowledges and deletes the entries, each shard's in one transaction, and publishes notices.
+/// Deletes and acknowledges the entries, and publishes notices.
+///
+/// There is no transaction around it: a Redis whose memory is full takes nothing in one, and would
+/// stay full. Deleted first, an entry that this process cannot acknowledge any more is dropped by
+/// the one that takes over; the other way round nobody would find it again.
 ///
 /// # Errors
 /// [`BrokerError`] when Redis has not confirmed it all; repeating it does no harm.
@@ -33,10 +37,8 @@ pub(super) async fn journaled(
     }
     for (shard, ids) in shards {
         let journal = keys::journal(shard);
-        pipeline.cmd("MULTI");
-        pipeline.cmd("XACK").arg(&journal).arg(GROUP).arg(&ids);
         pipeline.cmd("XDEL").arg(&journal).arg(&ids);
-        pipeline.cmd("EXEC");
+        pipeline.cmd("XACK").arg(&journal).arg(GROUP).arg(&ids);
     }
     run(connector, commands, pipeline, &settled).await
 }

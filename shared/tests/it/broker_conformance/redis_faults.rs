@@ -220,6 +220,35 @@ async fn lost_data_are_survived() {
 }
 
 #[tokio::test]
+async fn a_server_without_memory_is_emptied_by_a_persister_that_starts_then() {
+    let mut backend = Backend::start(Kind::Redis).await;
+    let broker = backend.broker().await;
+    let mut before = broker.open_feed("before").await.unwrap();
+    let mut accepted = Vec::new();
+    for n in 0..6 {
+        accepted.push(accept(&broker, draft("a", n)).await);
+    }
+    let first = entries(&mut before, 3).await;
+    let mut raw = backend.redis().connection().await;
+    let without_group = "XGROUP DESTROY rc:{0}:journal persisters";
+    for line in ["CONFIG SET maxmemory 1", without_group] {
+        let mut words = line.split(' ');
+        let mut command = cmd(words.next().unwrap());
+        for word in words {
+            command.arg(word);
+        }
+        command.exec_async(&mut raw).await.unwrap();
+    }
+    before.settle(settled(&first)).await.unwrap();
+    assert_eq!(broker.backlog().await.unwrap(), 3);
+    let mut after = backend.broker().await.open_feed("after").await.unwrap();
+    let rest = entries(&mut after, 3).await;
+    after.settle(settled(&rest)).await.unwrap();
+    assert_eq!([ids(&first), ids(&rest)].concat(), accepted);
+    assert_eq!(broker.backlog().await.unwrap(), 0);
+}
+
+#[tokio::test]
 async fn a_window_ahead_of_its_journal_keeps_the_order() {
     let mut backend = one_shard().await;
     let broker = backend.broker().await;
