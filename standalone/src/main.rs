@@ -80,7 +80,11 @@ async fn serve(args: Args) -> Result<(), Failure> {
     .await?;
     let opened = async {
         let store = store::open(&store_settings).await?;
-        let earlier = Earlier::read(&*store).await?;
+        // Redis knows for itself what it has accepted.
+        let earlier = match broker_settings.url {
+            BrokerUrl::Memory => Earlier::read(&*store).await?,
+            BrokerUrl::Redis(_) => Earlier::default(),
+        };
         let broker = broker::open(&broker_settings, &metrics, earlier).await?;
         Ok::<_, Failure>((broker, store))
     };
