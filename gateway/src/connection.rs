@@ -27,7 +27,7 @@ use crate::session::{Published, Session};
 use crate::websocket::{Incoming, Socket};
 
 /// How long a peer may take to read an ERROR, and then to answer the closing handshake.
-const CLOSE_DEADLINE: Duration = Duration::from_secs(2);
+pub(crate) const CLOSE_DEADLINE: Duration = Duration::from_secs(2);
 
 /// One client, from the upgrade to the close.
 pub(crate) struct Connection<S> {
@@ -103,6 +103,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
 
     async fn serve(&mut self) -> CloseReason {
         let drain = self.gateway.drain.clone();
+        let out_of_time = self.gateway.out_of_time.clone();
         loop {
             if let Err(reason) = self.carry_out() {
                 return reason;
@@ -125,6 +126,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
                 Some(answer) = self.tasks.next() => self.take(answer),
                 reason = self.outbox.until_cut(), if self.session.closing().is_none() => self.session.cut(reason),
                 () = sleep_until(wake.into()) => self.session.tick(Instant::now()),
+                () = out_of_time.cancelled() => return CloseReason::Restart,
                 () = drain.cancelled(), if !self.draining => {
                     self.draining = true;
                     self.session.drain();

@@ -275,7 +275,7 @@ mod tests {
     use bytes::Bytes;
     use shared::broker::{self, Broker, Settled};
     use shared::config::{BrokerSettings, BrokerUrl, Delivery, Retention, StoreSettings, StoreUrl};
-    use shared::message::{Draft, GatewayId, UserName};
+    use shared::message::{Draft, GatewayId, Series, UserName};
     use shared::metrics::Metrics;
     use shared::stomp::Version;
     use shared::store;
@@ -300,6 +300,7 @@ mod tests {
             idempotency_key: None,
             newer_than: None,
             notify: None,
+            series: Series::default(),
         };
         broker.publish(draft).await.unwrap();
     }

@@ -55,7 +55,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::Settings;
-use crate::connection::Connection;
+use crate::connection::{CLOSE_DEADLINE, Connection};
 use crate::hub::Hub;
 use crate::past::Past;
 use crate::publish::Publisher;
@@ -95,8 +95,10 @@ pub(crate) struct Gateway {
     pub(crate) hub: Arc<Hub>,
     pub(crate) past: Arc<Past>,
     pub(crate) metrics: Metrics,
-    /// Cancelled when clients are to be sent away.
+    /// Cancelled when clients are to be sent away once what they sent is finished.
     pub(crate) drain: CancellationToken,
+    /// Cancelled when clients are to be sent away whatever is unfinished.
+    pub(crate) out_of_time: CancellationToken,
 }
 
 /// Serves clients until `stop` is cancelled. Then it is no longer ready, accepts no connections,
@@ -147,6 +149,7 @@ pub async fn run(parts: Parts, stop: CancellationToken) -> Result<(), BrokerErro
         past,
         metrics,
         drain: stop.clone(),
+        out_of_time: CancellationToken::new(),
     });
 
     // These serve the connections to their end, so they outlast `stop`.
@@ -186,11 +189,19 @@ pub async fn run(parts: Parts, stop: CancellationToken) -> Result<(), BrokerErro
     server.run(listener).await;
     serving.set(false);
     tasks.close();
-    if timeout(drain_timeout, tasks.wait()).await.is_err() {
+    let patience = drain_timeout.saturating_sub(CLOSE_DEADLINE);
+    if timeout(patience, tasks.wait()).await.is_err() {
         tracing::warn!(
             left = tasks.len(),
-            "clients are cut off at the drain timeout"
+            "out of time: clients are sent away with work unfinished"
         );
+        gateway.out_of_time.cancel();
+        if timeout(CLOSE_DEADLINE, tasks.wait()).await.is_err() {
+            tracing::warn!(
+                left = tasks.len(),
+                "clients are cut off at the drain timeout"
+            );
+        }
     }
     Ok(())
 }

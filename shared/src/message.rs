@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
@@ -28,6 +29,25 @@ pub struct Draft {
     pub newer_than: Option<MessageId>,
     /// The gateway to notify once the message is stored, when a receipt waits for that.
     pub notify: Option<GatewayId>,
+    /// The drafts whose order its sender relies on.
+    pub series: Series,
+}
+
+/// Drafts whose order their sender relies on: once one of them was not accepted, none that follows
+/// it is. The sender repeats them all, and what it repeats must not come after what it sent later.
+#[derive(Clone, Debug, Default)]
+pub struct Series(Arc<AtomicBool>);
+
+impl Series {
+    /// One of them was not accepted.
+    pub fn fail(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether one of them was not accepted.
+    pub fn has_failed(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
 }
 
 /// An accepted message.

@@ -99,6 +99,7 @@ impl Session {
             idempotency_key,
             newer_than: None,
             notify: None,
+            series: self.series.clone(),
         };
         let token = self.next_token;
         self.next_token += 1;

@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use shared::broker::{Accepted, Guarantees, PublishError};
-use shared::message::{Message, UserName};
+use shared::message::{Message, Series, UserName};
 use shared::stomp::encode;
 use shared::stomp::heartbeat::HeartBeat;
 use shared::stomp::{Command, Frame, Version};
@@ -62,6 +62,7 @@ pub struct Session {
     joining: usize,
     readings: Readings,
     in_flight: HashMap<u64, InFlight>,
+    series: Series,
     in_flight_bytes: usize,
     next_token: u64,
     rate: Option<Rate>,
@@ -124,6 +125,7 @@ impl Session {
             joining: 0,
             readings: Readings::default(),
             in_flight: HashMap::new(),
+            series: Series::default(),
             in_flight_bytes: 0,
             next_token: 0,
             rate: settings.send_rate.map(Rate::new),

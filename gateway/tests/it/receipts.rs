@@ -113,3 +113,23 @@ async fn a_full_journal_refuses_and_says_so() {
         "what was accepted stays"
     );
 }
+
+#[tokio::test]
+async fn who_waits_for_a_receipt_that_cannot_come_is_sent_away_before_the_drain_timeout() {
+    let backend = backend(&[]).await;
+    let gateway = backend.gateway(&["--drain-timeout", "3s"]).await;
+    let mut client = gateway.client("kim").await;
+    client
+        .send("/app/rooms/r", "hi", &[("receipt", "1")])
+        .await
+        .unwrap();
+    harness::until("the message to be accepted", async || {
+        backend.broker.backlog().await.unwrap() == 1
+    })
+    .await;
+    gateway.stop.cancel();
+    assert_eq!(client.close_code().await.unwrap(), Some(1012));
+    gateway.ended.await.unwrap();
+    let frame = client.next_frame(Duration::ZERO).await;
+    assert!(frame.is_err(), "no receipt is guessed: {frame:?}");
+}

@@ -12,7 +12,7 @@ use gateway::session::output::Outgoing;
 use gateway::websocket::{Incoming, Socket};
 use shared::broker::{self, Broker, Settled};
 use shared::config::{CommonArgs, StoreUrl};
-use shared::message::{Draft, MessageId, RoomName, UserName};
+use shared::message::{Draft, MessageId, RoomName, Series, UserName};
 use shared::metrics::Metrics;
 use shared::store::{self, Store};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -138,6 +138,7 @@ impl Serving {
                 idempotency_key: None,
                 newer_than: None,
                 notify: None,
+                series: Series::default(),
             };
             ids.push(self.broker.publish(draft).await.unwrap().id);
         }

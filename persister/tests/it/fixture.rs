@@ -9,7 +9,7 @@ use persister::Settings;
 use shared::admin::Readiness;
 use shared::broker::{self, Broker, BrokerError};
 use shared::config::{BrokerSettings, BrokerUrl, Delivery, Retention, StoreSettings, StoreUrl};
-use shared::message::{Draft, Message, MessageId, RoomName, Span, UserName};
+use shared::message::{Draft, Message, MessageId, RoomName, Series, Span, UserName};
 use shared::metrics::Metrics;
 use shared::store::{self, Store};
 use tempfile::TempDir;
@@ -132,6 +132,7 @@ pub(crate) fn draft(number: usize) -> Draft {
         idempotency_key: None,
         newer_than: None,
         notify: None,
+        series: Series::default(),
     }
 }
 

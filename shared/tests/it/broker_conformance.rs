@@ -20,7 +20,7 @@ use harness::redis::Redis;
 use harness::until::DEADLINE;
 use shared::broker::{Broker, Entry, Event, Events, Feed, Settled};
 use shared::config::{BrokerSettings, BrokerUrl, Delivery};
-use shared::message::{Draft, IdempotencyKey, Message, MessageId, RoomName, UserName};
+use shared::message::{Draft, IdempotencyKey, Message, MessageId, RoomName, Series, UserName};
 use shared::metrics::Metrics;
 use tokio::time::timeout;
 
@@ -153,6 +153,7 @@ fn draft(room_name: &str, body: impl ToString) -> Draft {
         idempotency_key: None,
         newer_than: None,
         notify: None,
+        series: Series::default(),
     }
 }
 

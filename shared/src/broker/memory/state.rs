@@ -71,6 +71,14 @@ impl State {
 
     /// Accepts a draft as [`crate::broker::Broker::publish`] says.
     pub(super) fn accept(&mut self, draft: Draft) -> Result<Accepted, PublishError> {
+        if draft.series.has_failed() {
+            return Err(PublishError::Unavailable);
+        }
+        let series = draft.series.clone();
+        self.accept_next(draft).inspect_err(|_| series.fail())
+    }
+
+    fn accept_next(&mut self, draft: Draft) -> Result<Accepted, PublishError> {
         let now = Instant::now();
         let journaled = self.settings.delivery == Delivery::AtLeastOnce;
         self.forget(now);

@@ -17,7 +17,7 @@ use super::connect::Connector;
 use super::payload;
 use crate::backoff::Backoff;
 use crate::broker::{Accepted, PublishError};
-use crate::message::{MessageId, RoomName};
+use crate::message::{MessageId, RoomName, Series};
 
 /// The script that accepts a message; each connection loads it.
 pub(super) const ACCEPT: &str = include_str!("accept.lua");
@@ -48,6 +48,7 @@ pub(super) struct Request {
     pub(super) id: Option<MessageId>,
     /// Beyond it, nobody waits, and the token may be forgotten: it is not sent again.
     pub(super) deadline: Instant,
+    pub(super) series: Series,
     pub(super) answer: oneshot::Sender<Result<Accepted, PublishError>>,
 }
 
@@ -145,9 +146,8 @@ impl Driver {
                 };
                 self.batch.push_back(first);
             }
-            let now = Instant::now();
-            self.batch.retain(|queued| queued.request.deadline > now);
             self.gather();
+            self.drop_hopeless();
             if self.batch.is_empty() {
                 continue;
             }
@@ -183,6 +183,17 @@ impl Driver {
                 }
             }
         }
+    }
+
+    /// Drops what nobody waits for any more, and what follows in its series.
+    fn drop_hopeless(&mut self) {
+        let now = Instant::now();
+        self.batch.retain(|Queued { request, .. }| {
+            if request.deadline <= now {
+                request.series.fail();
+            }
+            !request.series.has_failed()
+        });
     }
 
     /// Adds what waits to the batch, up to its bounds.
@@ -254,7 +265,12 @@ impl Driver {
                 break;
             };
             match outcome {
-                Outcome::Answered(answer) => drop(queued.request.answer.send(answer)),
+                Outcome::Answered(answer) => {
+                    if answer.is_err() {
+                        queued.request.series.fail();
+                    }
+                    drop(queued.request.answer.send(answer));
+                }
                 Outcome::Again { reconnect: wanted } => {
                     reconnect |= wanted;
                     self.batch.push_back(queued);

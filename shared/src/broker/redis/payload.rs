@@ -159,6 +159,7 @@ mod tests {
             idempotency_key: None,
             newer_than: None,
             notify: None,
+            series: crate::message::Series::default(),
         };
         let mut document = RawDocumentBuf::from_bytes(encode(&draft, None)).unwrap();
         document.append(cstr!("reactions"), 3_i32);

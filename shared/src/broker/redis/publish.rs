@@ -60,6 +60,10 @@ impl Publisher {
         &self,
         draft: Draft,
     ) -> BoxFuture<'static, Result<Accepted, PublishError>> {
+        let series = draft.series.clone();
+        if series.has_failed() {
+            return future::ready(Err(PublishError::Unavailable)).boxed();
+        }
         let shard = shard_of(&draft.room, self.settings.shards);
         let count = self.count.fetch_add(1, Ordering::Relaxed);
         let journaled = self.settings.delivery == Delivery::AtLeastOnce;
@@ -85,9 +89,11 @@ impl Publisher {
             size,
             id,
             deadline,
+            series: series.clone(),
             answer,
         };
         if !self.lanes[usize::from(shard) % LANES].offer(request) {
+            series.fail();
             return future::ready(Err(PublishError::Overloaded)).boxed();
         }
         async move {

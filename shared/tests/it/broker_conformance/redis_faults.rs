@@ -8,12 +8,44 @@ use harness::until;
 use harness::until::DEADLINE;
 use redis::cmd;
 use shared::broker::{Broker, Event};
-use shared::message::{GatewayId, MessageId, Span};
+use shared::message::{Draft, GatewayId, MessageId, Series, Span};
 
 use super::lossy::Lossy;
 use super::{
     Backend, Kind, accept, draft, entries, event, gap, ids, message, one_shard, room, settled,
 };
+
+#[tokio::test]
+async fn what_follows_a_failed_publish_in_its_series_is_not_accepted_either() {
+    let mut backend = Backend::start_with(Kind::Redis, |settings| {
+        settings.publish_timeout = Duration::from_secs(3);
+    })
+    .await;
+    let broker = backend.broker().await;
+    backend.redis().kill();
+    let series = Series::default();
+    let of_series = |number: usize| Draft {
+        series: series.clone(),
+        ..draft("r", number)
+    };
+    let first = tokio::spawn(broker.publish(of_series(0)));
+    let (mut followers, mut others) = (Vec::new(), Vec::new());
+    // Those that come last still have time when the first has none left.
+    while !first.is_finished() {
+        followers.push(broker.publish(of_series(1)));
+        others.push(broker.publish(draft("r", "other")));
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    backend.redis().restart().await;
+    assert!(first.await.unwrap().is_err());
+    let last_other = others.pop().unwrap().await;
+    assert!(last_other.is_ok(), "Redis is back in time: {last_other:?}");
+    for follower in followers {
+        assert!(follower.await.is_err());
+    }
+    let held = broker.recent(&room("r"), Span::Newest, 1000).await.unwrap();
+    assert!(held.messages.iter().all(|message| message.body == "other"));
+}
 
 #[tokio::test]
 async fn a_killed_link_comes_back_and_reports_a_gap() {
