@@ -183,15 +183,15 @@ async fn a_message_arrives_octet_for_octet(kind: Kind) {
 async fn the_journal_in_memory_is_bounded_in_octets_too() {
     let backend = Backend::start(Kind::Memory).await;
     let broker = backend.broker().await;
-    let big = draft("a", "x".repeat(60_000));
+    let big = || draft("a", "x".repeat(60_000));
     let mut accepted = 0;
-    while broker.publish(big.clone()).await.is_ok() {
+    while broker.publish(big()).await.is_ok() {
         accepted += 1;
         assert!(accepted < 10_000, "600 MB and no end");
     }
-    assert_eq!(broker.publish(big.clone()).await, Err(PublishError::Full));
+    assert_eq!(broker.publish(big()).await, Err(PublishError::Full));
     let mut feed = broker.open_feed("one").await.unwrap();
     let read = entries(&mut feed, 10).await;
     feed.settle(settled(&read)).await.unwrap();
-    accept(&broker, big).await;
+    accept(&broker, big()).await;
 }
