@@ -72,8 +72,11 @@ pub async fn run(
     Ok(())
 }
 
-/// Keeps the backlog's metric up to date, without an end.
+/// Keeps the backlog's metric up to date, without an end. A backlog that this process does not
+/// store, because it was told to listen only, is somebody's mistake.
 async fn measure(broker: &dyn Broker, metrics: &Metrics) {
+    let stores_journal = broker.guarantees().journaled;
+    let mut said = false;
     let mut ticks = interval(BACKLOG_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -84,6 +87,15 @@ async fn measure(broker: &dyn Broker, metrics: &Metrics) {
                     .persister
                     .backlog
                     .set(i64::try_from(backlog).unwrap_or(i64::MAX));
+                if backlog > 0 && !stores_journal && !said {
+                    said = true;
+                    tracing::warn!(
+                        backlog,
+                        "messages wait in the journal, which a persister with --delivery \
+                         at-most-once does not store: start one with at-least-once too, and see \
+                         that gateways and persisters have the same"
+                    );
+                }
             }
             Ok(Err(error)) => tracing::debug!(%error, "the backlog cannot be measured"),
             Err(_) => tracing::debug!("the backlog cannot be measured in time"),

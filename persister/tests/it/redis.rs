@@ -204,3 +204,35 @@ async fn at_most_once_stores_what_is_published_while_it_listens() {
     until("all are stored", async || stored(&store).await.len() == 50).await;
     assert_eq!(persister.counts(), (50, 0, 0));
 }
+
+#[tokio::test]
+async fn a_journal_that_nobody_stores_is_warned_of() {
+    let redis = Redis::start().await;
+    let broker = on(&redis, Delivery::AtLeastOnce).await;
+    publish(&broker, 0..3).await;
+    let StoreUrl::Mongo { url, .. } = mongo_url(Mongo::shared().await) else {
+        panic!("no MongoDB");
+    };
+    let args = [
+        "--broker",
+        &redis.url(),
+        "--store",
+        &url,
+        "--shards",
+        "4",
+        "--delivery",
+        "at-most-once",
+        "--admin-listen",
+        "127.0.0.1:0",
+    ];
+    let program = env!("CARGO_BIN_EXE_persister");
+    let process = Process::run(program, args, [("RUST_LOG", "info")]);
+    let warning = process
+        .line(|line| line.contains("messages wait in the journal"))
+        .await;
+    assert!(
+        warning.contains("WARN") && warning.contains("backlog=3"),
+        "{warning}"
+    );
+    assert_eq!(broker.backlog().await.unwrap(), 3);
+}
