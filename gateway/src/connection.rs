@@ -112,7 +112,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
             let reads = self.session.wants_input();
             let flushes = !self.socket.is_flushed();
             tokio::select! {
-                incoming = incoming(&mut self.socket, reads), if reads || flushes => match incoming {
+                incoming = incoming(&mut self.socket, reads), if reads || flushes => match incoming
+                {
                     Incoming::Data(octets) => self.session.receive(Instant::now(), &octets),
                     Incoming::Pong => self.session.heard(Instant::now()),
                     Incoming::Flushed => {}
@@ -124,7 +125,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
                     self.session.deliver(delivery);
                 }
                 Some(answer) = self.tasks.next() => self.take(answer),
-                reason = self.outbox.until_cut(), if self.session.closing().is_none() => self.session.cut(reason),
+                reason = self.outbox.until_cut(), if self.session.closing().is_none() => {
+                    self.session.cut(reason);
+                }
                 () = sleep_until(wake.into()) => self.session.tick(Instant::now()),
                 () = out_of_time.cancelled() => return CloseReason::Restart,
                 () = drain.cancelled(), if !self.draining => {

@@ -29,8 +29,7 @@ pub(crate) struct Publisher {
 impl Publisher {
     /// Publishes a draft. Drafts for one room are accepted in the order of the calls.
     ///
-    /// The answer is the broker's, or the store's where `until` says so or the broker's word would
-    /// not outlive this process.
+    /// The answer is the broker's, or the store's where `until` says so.
     ///
     /// # Errors
     /// [`PublishError`], as the broker gives it.

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use shared::message::{Message, MessageId, RoomName};
 
 /// What a broker that is not durable has delivered and the store has not told of. The broker's
-/// journal, which holds the same messages, bounds it.
+/// journal, which holds the same messages, bounds it; dead letters stay until the next message of
+/// their room is stored.
 #[derive(Default)]
 pub(crate) struct Unstored {
     rooms: HashMap<RoomName, BTreeMap<MessageId, Arc<Message>>>,

@@ -5,6 +5,7 @@
 )]
 
 mod attach;
+mod binary;
 mod gaps;
 mod history;
 mod http;

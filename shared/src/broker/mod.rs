@@ -94,8 +94,8 @@ pub trait Broker: Send + Sync + 'static {
     /// a room's ids only grow. *Once*: a broken connection is retried inside without doubling, and
     /// a draft whose `idempotency_key` its sender used in this room within [`IDEMPOTENCY_WINDOW`]
     /// is not accepted again but answered with the first one's id (at-least-once only).
-    /// *Series*: once a draft of a series was not accepted, those that were published after it are not
-    /// accepted either; only when the journal is full may some that were on their way already be.
+    /// *Series*: once a draft of a series was not accepted, those that were published after it are
+    /// not accepted either; only when the journal is full may some that were on their way be.
     /// *Truth*: `Ok` is the backend's own answer. An error other than [`PublishError::Full`] and
     /// [`PublishError::Overloaded`] leaves open whether it was accepted; the same key asks again.
     ///

@@ -1,0 +1,111 @@
+//! The program as an operator meets it.
+
+use std::net::TcpListener;
+use std::process::{Command, Output};
+
+use harness::{Process, Redis, StompClient, StompOptions};
+
+/// Runs it to its end, with nothing of this environment's own settings.
+fn gateway(args: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_gateway"));
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("ROOMCAST_") {
+            command.env_remove(name);
+        }
+    }
+    command
+        .args(args)
+        .args(["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"])
+        .env("RUST_LOG", "off");
+    command.output().unwrap()
+}
+
+/// Its exit code, and the one line that it says.
+fn failure(args: &[&str]) -> (i32, String) {
+    let output = gateway(args);
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(text.lines().count(), 1, "{text}");
+    (output.status.code().unwrap(), text)
+}
+
+#[test]
+fn a_wrong_flag_is_named_and_ends_with_64() {
+    for (args, hint) in [
+        (&[][..], "--broker"),
+        (&["--broker", "redis://127.0.0.1:1"], "--store"),
+        (
+            &["--broker", "memory:", "--store", "sqlite:x.db"],
+            "run roomcast",
+        ),
+        (
+            &["--broker", "redis://h", "--store", "mongodb://host"],
+            "database name",
+        ),
+        (&["--max-frame-bytes", "1"], "--max-frame-bytes"),
+        (&["--receipt-after", "never"], "--receipt-after"),
+    ] {
+        let (code, line) = failure(args);
+        assert_eq!(code, 64, "{line}");
+        assert!(line.contains(hint), "{args:?}: {line}");
+    }
+}
+
+#[test]
+fn a_redis_or_mongodb_that_is_not_there_is_named_and_ends_with_69() {
+    let free = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = free.local_addr().unwrap();
+    drop(free);
+    let folder = tempfile::tempdir().unwrap();
+    let file = format!("sqlite:{}", folder.path().join("chat.db").display());
+    let (redis, mongo) = (
+        format!("redis://{address}"),
+        format!("mongodb://{address}/chat"),
+    );
+    for (broker, store, hint) in [(&redis, &file, "Redis"), (&redis, &mongo, "MongoDB")] {
+        let patience = ["--connect-timeout", "500ms"];
+        let args = [
+            "--broker",
+            broker,
+            "--store",
+            store,
+            patience[0],
+            patience[1],
+        ];
+        let (code, line) = failure(&args);
+        assert_eq!(code, 69, "{line}");
+        assert!(
+            line.contains(hint) && line.contains(&address.to_string()),
+            "{line}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_term_signal_sends_clients_away_and_ends_with_0() {
+    let redis = Redis::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = format!("sqlite:{}", folder.path().join("chat.db").display());
+    let url = redis.url();
+    let flags = [
+        "--broker",
+        &url,
+        "--store",
+        &file,
+        "--listen",
+        "127.0.0.1:0",
+    ];
+    let admin = ["--admin-listen", "127.0.0.1:0"];
+    let mut gateway = Process::spawn("gateway", flags.iter().chain(&admin));
+    let url = format!("ws://{}/ws", gateway.ready().await);
+    let mut client = StompClient::connect(&url, StompOptions::login("kim"))
+        .await
+        .unwrap();
+    client
+        .send("/app/rooms/r", "hi", &[("receipt", "1")])
+        .await
+        .unwrap();
+    client.receipt("1").await.unwrap();
+    gateway.terminate().await;
+    assert_eq!(client.close_code().await.unwrap(), Some(1012));
+    assert_eq!(gateway.wait().await.code(), Some(0));
+}
