@@ -1,7 +1,10 @@
 //! HTTP answers, for every route alike.
 
+use std::convert::Infallible;
+
 use bytes::Bytes;
-use http_body_util::Full;
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Empty, Full};
 use hyper::header::{
     ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER,
     X_CONTENT_TYPE_OPTIONS,
@@ -9,12 +12,19 @@ use hyper::header::{
 use hyper::{Response, StatusCode};
 use serde_json::json;
 
-/// A whole answer: every body that a gateway sends is in memory.
-pub(crate) type Answer = Response<Full<Bytes>>;
+/// An answer. Its body is in memory, or a stream that SockJS feeds.
+pub(crate) type Answer = Response<UnsyncBoxBody<Bytes, Infallible>>;
+
+/// An answer without a body.
+pub(crate) fn empty(status: StatusCode) -> Answer {
+    let mut answer = Response::new(Empty::new().boxed_unsync());
+    *answer.status_mut() = status;
+    answer
+}
 
 /// A body with its type, which browsers are told not to guess.
 pub(crate) fn with_body(status: StatusCode, content_type: &'static str, body: Bytes) -> Answer {
-    let mut answer = Response::new(Full::new(body));
+    let mut answer = Response::new(Full::new(body).boxed_unsync());
     *answer.status_mut() = status;
     set(&mut answer, CONTENT_TYPE, content_type);
     set(&mut answer, X_CONTENT_TYPE_OPTIONS, "nosniff");

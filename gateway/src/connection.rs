@@ -10,7 +10,6 @@ use std::time::{Duration, Instant, SystemTime};
 
 use futures_util::future::{BoxFuture, FutureExt};
 use futures_util::stream::{FuturesUnordered, StreamExt};
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::sleep_until;
 use uuid::Uuid;
 
@@ -24,15 +23,15 @@ use crate::past::PastPage;
 use crate::room::Member;
 use crate::session::output::{Outgoing, Output, Slot};
 use crate::session::{Published, Session};
-use crate::websocket::{Incoming, Socket};
+use crate::transport::{Incoming, Transport};
 
 /// How long a peer may take to read an ERROR, and then to answer the closing handshake.
 pub(crate) const CLOSE_DEADLINE: Duration = Duration::from_secs(2);
 
 /// One client, from the upgrade to the close.
-pub(crate) struct Connection<S> {
+pub(crate) struct Connection<T> {
     gateway: Arc<Gateway>,
-    socket: Socket<S>,
+    socket: T,
     session: Session,
     outbox: Outbox,
     deliveries: Deliveries,
@@ -52,12 +51,18 @@ enum Answer {
     Past(Slot, Option<PastPage>),
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
+impl<T: Transport> Connection<T> {
     /// A connection whose upgrade is done.
-    pub(crate) fn new(gateway: Arc<Gateway>, socket: Socket<S>) -> Self {
+    pub(crate) fn new(gateway: Arc<Gateway>, socket: T) -> Self {
         let id = Uuid::new_v4().to_string();
         let settings = Arc::clone(&gateway.settings);
-        let session = Session::new(settings, id, gateway.guarantees, Instant::now());
+        let session = Session::new(
+            settings,
+            id,
+            gateway.guarantees,
+            socket.name(),
+            Instant::now(),
+        );
         let metrics = Arc::clone(&gateway.metrics.gateway);
         let (outbox, deliveries) = outbox(gateway.settings.max_outbox_bytes, metrics);
         Self {
@@ -80,7 +85,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
         metrics.connections.inc();
         metrics
             .connections_total
-            .with_label_values(&["websocket"])
+            .with_label_values(&[self.socket.name().label()])
             .inc();
         let reason = self.serve().await;
         metrics.connections.dec();
@@ -115,7 +120,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
                 incoming = incoming(&mut self.socket, reads), if reads || flushes => match incoming
                 {
                     Incoming::Data(octets) => self.session.receive(Instant::now(), &octets),
-                    Incoming::Pong => self.session.heard(Instant::now()),
+                    Incoming::Alive => self.session.heard(Instant::now()),
                     Incoming::Flushed => {}
                     Incoming::Closed => return CloseReason::ClientClosed,
                     Incoming::Failed(_) => self.session.cut(CloseReason::ProtocolError),
@@ -287,10 +292,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
 }
 
 /// What comes from the socket, which is written to meanwhile; without `reads` it is only written.
-async fn incoming<S>(socket: &mut Socket<S>, reads: bool) -> Incoming
-where
-    S: AsyncRead + AsyncWrite + Unpin,
-{
+async fn incoming(socket: &mut impl Transport, reads: bool) -> Incoming {
     if reads {
         return socket.next().await;
     }

@@ -1,6 +1,5 @@
 //! The opening handshake (RFC 6455, section 4.2): from an HTTP request to a [`Socket`].
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use base64::Engine;
@@ -16,8 +15,9 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
-use crate::answer::{Answer, error, method_not_allowed, set};
+use crate::answer::{Answer, empty, error, method_not_allowed, set};
 use crate::config::{Origins, Settings};
+use crate::transport::TransportName;
 use crate::websocket::Socket;
 
 /// Our subprotocols, highest first. Some clients offer the lowest first and would fall to it.
@@ -29,16 +29,6 @@ const CHANGE: Duration = Duration::from_secs(10);
 /// Line ends around a frame of the largest size, which are no part of it.
 const SLACK: usize = 1 << 10;
 
-/// Who is at the other end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Peer {
-    /// Where the connection comes from: the client, or a proxy before it.
-    pub address: SocketAddr,
-    /// The subprotocol that was selected. It does not bind the STOMP version: `accept-version`
-    /// does.
-    pub subprotocol: Option<&'static str>,
-}
-
 /// An upgrade that is granted.
 pub(crate) struct Grant {
     accept: HeaderValue,
@@ -49,8 +39,7 @@ pub(crate) struct Grant {
 impl Grant {
     /// 101.
     pub(crate) fn answer(self) -> Answer {
-        let mut answer = Answer::default();
-        *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+        let mut answer = empty(StatusCode::SWITCHING_PROTOCOLS);
         set(&mut answer, UPGRADE, "websocket");
         set(&mut answer, CONNECTION, "Upgrade");
         answer
@@ -148,7 +137,11 @@ impl Refusal {
 }
 
 /// Waits until the answer is out and the connection is ours. `None` when the client has gone.
-pub(crate) async fn finish(upgrade: OnUpgrade, settings: &Settings) -> Option<Socket<TcpStream>> {
+pub(crate) async fn finish(
+    upgrade: OnUpgrade,
+    name: TransportName,
+    settings: &Settings,
+) -> Option<Socket<TcpStream>> {
     let upgraded = timeout(CHANGE, upgrade).await.ok()?.ok()?;
     // With the stream itself, instead of what the library wraps around it, there is no buffer
     // between the socket and the operating system.
@@ -159,6 +152,7 @@ pub(crate) async fn finish(upgrade: OnUpgrade, settings: &Settings) -> Option<So
         Socket::new(
             stream,
             &parts.read_buf,
+            name,
             max_message_bytes,
             settings.max_outbox_bytes,
         )

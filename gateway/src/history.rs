@@ -18,7 +18,7 @@ use percent_encoding::percent_decode_str;
 use serde::{Serialize, Serializer};
 use shared::message::{Headers, Message, MessageId, RoomName, Span};
 
-use crate::answer::{Answer, error, json, method_not_allowed, set, unavailable};
+use crate::answer::{Answer, empty, error, json, method_not_allowed, set, unavailable};
 use crate::config::Origins;
 use crate::past::{Past, PastError, PastPage};
 
@@ -48,8 +48,7 @@ pub(crate) async fn answer(
     let mut answer = match *method {
         Method::GET | Method::HEAD => page(room, query.unwrap_or_default(), past).await,
         Method::OPTIONS => {
-            let mut answer = Answer::default();
-            *answer.status_mut() = StatusCode::NO_CONTENT;
+            let mut answer = empty(StatusCode::NO_CONTENT);
             set(&mut answer, ALLOW, METHODS);
             set(&mut answer, ACCESS_CONTROL_ALLOW_METHODS, METHODS);
             set(&mut answer, ACCESS_CONTROL_MAX_AGE, "600");

@@ -301,6 +301,7 @@ mod tests {
             newer_than: None,
             notify: None,
             series: Series::default(),
+            ephemeral: false,
         };
         broker.publish(draft).await.unwrap();
     }
@@ -325,6 +326,8 @@ mod tests {
             version: Version::V1_2,
             subscription: Some("s".into()),
             destination: "/topic/rooms/r".into(),
+            acknowledged: false,
+            text_only: false,
         };
         let member = Member {
             outbox: outbox.clone(),

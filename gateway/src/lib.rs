@@ -10,10 +10,13 @@ mod destination;
 mod origin;
 
 mod answer;
+mod body;
 mod pages;
 pub mod server;
 
 mod handshake;
+
+pub mod transport;
 
 pub mod websocket;
 
@@ -61,6 +64,7 @@ use crate::past::Past;
 use crate::publish::Publisher;
 use crate::receipts::Receipts;
 use crate::server::{Pages, Server};
+use crate::transport::{Peer, Serve, Transport};
 
 /// How often the broker is asked for a sign of life.
 const PING: Duration = Duration::from_secs(2);
@@ -99,6 +103,19 @@ pub(crate) struct Gateway {
     pub(crate) drain: CancellationToken,
     /// Cancelled when clients are to be sent away whatever is unfinished.
     pub(crate) out_of_time: CancellationToken,
+}
+
+/// Gives each client a session.
+struct Clients(Arc<Gateway>);
+
+impl Serve for Clients {
+    fn serve<T: Transport>(
+        &self,
+        transport: T,
+        _peer: Peer,
+    ) -> impl Future<Output = ()> + Send + 'static {
+        Connection::new(Arc::clone(&self.0), transport).run()
+    }
 }
 
 /// Serves clients until `stop` is cancelled. Then it is no longer ready, accepts no connections,
@@ -168,17 +185,13 @@ pub async fn run(parts: Parts, stop: CancellationToken) -> Result<(), BrokerErro
     });
     tokio::spawn(watch(broker, readiness.latch("broker"), background.clone()));
 
-    let connect = {
-        let gateway = Arc::clone(&gateway);
-        move |socket, _peer| Connection::new(Arc::clone(&gateway), socket).run()
-    };
     let tasks = TaskTracker::new();
     let server = Server::new(
         Arc::clone(&gateway.settings),
         gateway.metrics.clone(),
         Arc::clone(&gateway.past),
         pages,
-        connect,
+        Clients(Arc::clone(&gateway)),
         tasks.clone(),
         stop.clone(),
     );

@@ -10,7 +10,7 @@ use hyper::header::{
 };
 use hyper::{Method, StatusCode};
 
-use crate::answer::{Answer, method_not_allowed, set, with_body};
+use crate::answer::{Answer, empty, method_not_allowed, set, with_body};
 
 /// Only what this server itself serves is loaded, run or connected to.
 const POLICY: &str = "default-src 'self'; object-src 'none'; base-uri 'none'; form-action 'self'; \
@@ -59,9 +59,7 @@ impl Shelf {
             return Some(method_not_allowed("GET, HEAD"));
         }
         let mut answer = if is_known(tag, headers) {
-            let mut answer = Answer::default();
-            *answer.status_mut() = StatusCode::NOT_MODIFIED;
-            answer
+            empty(StatusCode::NOT_MODIFIED)
         } else {
             with_body(
                 StatusCode::OK,

@@ -162,6 +162,7 @@ mod tests {
             body: Bytes::new(),
             idempotency_key: None,
             prev: None,
+            ephemeral: false,
         }
     }
 

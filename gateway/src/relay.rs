@@ -117,6 +117,8 @@ mod tests {
             version: Version::V1_2,
             subscription: Some("s".into()),
             destination: "/topic/rooms/r".into(),
+            acknowledged: false,
+            text_only: false,
         };
         let membership = hub.join(room.clone(), address, member);
         membership.confirmed().await.unwrap();
@@ -136,6 +138,7 @@ mod tests {
             body: "hi".into(),
             idempotency_key: None,
             prev: None,
+            ephemeral: false,
         });
         link.offer(Event::Message(Arc::clone(&message)));
         harness::until("the drop to be counted", async || {

@@ -252,6 +252,7 @@ mod tests {
             body: "hi".into(),
             idempotency_key: None,
             prev: Some(id(number - 1)),
+            ephemeral: false,
         })
     }
 
@@ -263,6 +264,8 @@ mod tests {
             version: Version::V1_2,
             subscription: None,
             destination: "/topic/rooms/r".into(),
+            acknowledged: false,
+            text_only: false,
         };
         let slot = Slot(0);
         room.join(&address, Member { outbox, slot });

@@ -22,12 +22,12 @@ use tokio_util::task::TaskTracker;
 
 use crate::answer::{Answer, error, set, unavailable};
 use crate::config::Settings;
-use crate::handshake::{self, Peer};
+use crate::handshake;
 use crate::history;
 use crate::pages::Shelf;
 pub use crate::pages::{Page, Pages};
 use crate::past::Past;
-use crate::websocket::Socket;
+use crate::transport::{Peer, Serve, TransportName};
 
 /// Octets of a request's line and headers.
 const HEAD: usize = 16 << 10;
@@ -44,29 +44,25 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// What answers on `--listen`: `/ws`, `/api/rooms/{room}/messages`, and pages where there are any.
 ///
-/// `connect` runs a client's connection from its upgrade to its end, in a task of its own.
+/// `clients` serves each client, in a task of its own.
 pub struct Server<C> {
     settings: Arc<Settings>,
     metrics: Metrics,
     past: Arc<Past>,
     shelf: Shelf,
-    connect: C,
+    clients: C,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
 
-impl<C, F> Server<C>
-where
-    C: Fn(Socket<TcpStream>, Peer) -> F + Send + Sync + 'static,
-    F: Future<Output = ()> + Send + 'static,
-{
+impl<C: Serve> Server<C> {
     /// A server that runs everything as `tasks` and ends when `stop` is cancelled.
     pub fn new(
         settings: Arc<Settings>,
         metrics: Metrics,
         past: Arc<Past>,
         pages: Pages,
-        connect: C,
+        clients: C,
         tasks: TaskTracker,
         stop: CancellationToken,
     ) -> Self {
@@ -75,7 +71,7 @@ where
             metrics,
             past,
             shelf: Shelf::new(pages),
-            connect,
+            clients,
             tasks,
             stop,
         }
@@ -83,7 +79,7 @@ where
 
     /// Accepts connections until `stop` is cancelled, then closes the listener and returns. HTTP
     /// connections then finish what they are answering, within the write timeout; upgraded ones go
-    /// on until `connect` returns. All of them are in `tasks`.
+    /// on until their clients are served. All of them are in `tasks`.
     ///
     /// At most `max_connections` are open. Further ones are answered 503 with `Retry-After` and
     /// closed, so that a load balancer or client goes elsewhere.
@@ -230,11 +226,13 @@ where
         let server = Arc::clone(self);
         self.tasks.spawn(async move {
             let _place = place;
-            let Some(socket) = handshake::finish(upgrade, &server.settings).await else {
+            let Some(socket) =
+                handshake::finish(upgrade, TransportName::WebSocket, &server.settings).await
+            else {
                 tracing::debug!(address = %peer.address, "connection lost during its upgrade");
                 return;
             };
-            let connection = (server.connect)(socket, peer);
+            let connection = server.clients.serve(socket, peer);
             drop(server);
             connection.await;
         });

@@ -71,6 +71,7 @@ mod tests {
             body: "x".into(),
             idempotency_key: None,
             prev: None,
+            ephemeral: false,
         })
     }
 

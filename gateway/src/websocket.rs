@@ -17,6 +17,7 @@ use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig
 use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
 
 use crate::session::output::Outgoing;
+use crate::transport::{Incoming, Transport, TransportError, TransportName};
 
 /// Frames are gathered up to this many octets before they are written.
 pub const WRITE_BUFFER: usize = 32 << 10;
@@ -31,34 +32,6 @@ const FRAME_HEADER: usize = 10;
 /// The longest reason that a Close frame has room for (RFC 6455, section 5.5).
 const CLOSE_REASON: usize = 123;
 
-/// What a client sent, or what became of it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Incoming {
-    /// The payload of a text or binary message: octets of the STOMP stream.
-    Data(Bytes),
-    /// The answer to a [`Outgoing::Ping`].
-    Pong,
-    /// Everything queued has been written: there is room for more.
-    Flushed,
-    /// The client closed the WebSocket, or is gone. [`Socket::close`] answers its Close.
-    Closed,
-    /// A message is larger than allowed. Nothing can be read any more.
-    TooLarge,
-    /// The client broke the WebSocket protocol in this way. Nothing can be read any more.
-    Failed(String),
-}
-
-/// Why a message cannot be queued.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum SocketError {
-    /// The client reads too slowly: too much is pending.
-    #[error("the write buffer is full")]
-    Full,
-    /// The WebSocket is closing or gone.
-    #[error("{0}")]
-    Gone(String),
-}
-
 /// The server's end of a WebSocket (RFC 6455), without extensions.
 ///
 /// Reading never waits for writing: a client that does not read is still heard. Pings are answered
@@ -68,6 +41,7 @@ pub struct Socket<S> {
     stream: WebSocketStream<S>,
     /// Octets queued since everything was last known to be written.
     pending: usize,
+    name: TransportName,
     /// The library has reported an error and will not read again.
     broken: bool,
 }
@@ -79,6 +53,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
     pub async fn new(
         stream: S,
         read_ahead: &[u8],
+        name: TransportName,
         max_message_bytes: usize,
         max_queued_bytes: usize,
     ) -> Self {
@@ -98,14 +73,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
         Self {
             stream,
             pending: 0,
+            name,
             broken: false,
         }
-    }
-
-    /// Waits for what the client sends, and meanwhile writes what is queued. Nothing is lost when
-    /// the future is dropped.
-    pub async fn next(&mut self) -> Incoming {
-        poll_fn(|cx| self.poll_incoming(cx)).await
     }
 
     fn poll_incoming(&mut self, cx: &mut Context<'_>) -> Poll<Incoming> {
@@ -122,8 +92,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
             let incoming = match ready!(Pin::new(&mut self.stream).poll_next(cx)) {
                 Some(Ok(Message::Text(text))) => Incoming::Data(text.into()),
                 Some(Ok(Message::Binary(octets))) => Incoming::Data(octets),
-                Some(Ok(Message::Pong(_))) => Incoming::Pong,
-                Some(Ok(Message::Ping(_) | Message::Frame(_))) => continue,
+                Some(Ok(Message::Ping(_) | Message::Pong(_))) => Incoming::Alive,
+                Some(Ok(Message::Frame(_))) => continue,
                 Some(Ok(Message::Close(_))) | None => Incoming::Closed,
                 Some(Err(error)) => self.failed(error),
             };
@@ -142,13 +112,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
             other => Incoming::Failed(other.to_string()),
         }
     }
+}
 
-    /// Queues a message. Its octets are copied once, into the write buffer.
-    ///
-    /// # Errors
-    /// [`SocketError::Full`] when the bound of what may be pending is reached, which does not
-    /// happen to who queues only while there [is room](Self::has_room).
-    pub fn queue(&mut self, message: Outgoing) -> Result<(), SocketError> {
+impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Transport for Socket<S> {
+    fn name(&self) -> TransportName {
+        self.name
+    }
+
+    async fn next(&mut self) -> Incoming {
+        poll_fn(|cx| self.poll_incoming(cx)).await
+    }
+
+    fn queue(&mut self, message: Outgoing) -> Result<(), TransportError> {
         let message = match message {
             // As a frame it is not checked again for being UTF-8.
             Outgoing::Text(text) => {
@@ -161,32 +136,26 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
         Pin::new(&mut self.stream)
             .start_send(message)
             .map_err(|error| match error {
-                Error::WriteBufferFull(_) => SocketError::Full,
-                other => SocketError::Gone(other.to_string()),
+                Error::WriteBufferFull(_) => TransportError::Full,
+                other => TransportError::Gone(other.to_string()),
             })?;
         self.pending += octets;
         Ok(())
     }
 
-    /// Whether everything queued has been written to the operating system.
-    pub fn is_flushed(&self) -> bool {
+    fn is_flushed(&self) -> bool {
         self.pending == 0
     }
 
-    /// Whether so little is pending that more should be queued.
-    pub fn has_room(&self) -> bool {
+    fn has_room(&self) -> bool {
         self.pending < WRITE_BUFFER
     }
 
-    /// Writes everything queued. Nothing is lost when the future is dropped.
-    ///
-    /// # Errors
-    /// [`SocketError::Gone`] when the client is gone.
-    pub async fn flush(&mut self) -> Result<(), SocketError> {
+    async fn flush(&mut self) -> Result<(), TransportError> {
         self.stream
             .flush()
             .await
-            .map_err(|error| SocketError::Gone(error.to_string()))?;
+            .map_err(|error| TransportError::Gone(error.to_string()))?;
         self.pending = 0;
         Ok(())
     }
@@ -196,7 +165,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
     /// operating system does not answer that with a reset, which would take the last messages
     /// from the client. All of it takes at most `deadline`. A Close of the client is answered with
     /// its own code.
-    pub async fn close(mut self, code: u16, reason: &str, deadline: Duration) {
+    async fn close(mut self, code: u16, reason: &str, deadline: Duration) {
         let reason = Utf8Bytes::from(&reason[..reason.floor_char_boundary(CLOSE_REASON)]);
         // Who has gone, or does not read in time, is not told.
         let _ = timeout(deadline, async move {

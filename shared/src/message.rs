@@ -7,7 +7,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
+use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use uuid::Uuid;
+
+/// What the name of every user's queue begins with.
+const USER: &str = "user/";
 
 /// What a client asks to have delivered: a message before the broker has given it an id.
 #[derive(Clone, Debug)]
@@ -31,6 +35,8 @@ pub struct Draft {
     pub notify: Option<GatewayId>,
     /// The drafts whose order its sender relies on.
     pub series: Series,
+    /// To be delivered to those who listen now, and never stored.
+    pub ephemeral: bool,
 }
 
 /// Drafts whose order their sender relies on: once one of them was not accepted, none that follows
@@ -70,12 +76,15 @@ pub struct Message {
     /// The message before it in the room, where the broker knew it when it accepted this one.
     /// A store does not keep it.
     pub prev: Option<MessageId>,
+    /// It was for those who listened, and is in no store. Its id is unique, and has no place in
+    /// the order of the room.
+    pub ephemeral: bool,
 }
 
 /// Application headers of a message, in order.
 pub type Headers = Vec<(Box<str>, Box<str>)>;
 
-/// A room: 1–128 characters of `[A-Za-z0-9._~:@-]`.
+/// A room: 1–128 characters of `[A-Za-z0-9._~:@-]`, or [one user's queue](Self::queue).
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RoomName(Arc<str>);
 
@@ -83,7 +92,7 @@ impl RoomName {
     /// The longest name, in octets.
     pub const MAX_LEN: usize = 128;
 
-    /// Checks a name.
+    /// Checks a name that a client gives.
     ///
     /// # Errors
     /// [`InvalidName::Room`] when the text is no room name.
@@ -93,6 +102,43 @@ impl RoomName {
             return Err(InvalidName::Room);
         }
         Ok(Self(text.into()))
+    }
+
+    /// The room behind a queue of one user: `queue` is what follows `/user/` in the destination
+    /// that the user subscribes to, such as `queue/errors`. Its name has slashes, so that no text
+    /// from a client [is parsed](Self::parse) as it.
+    ///
+    /// # Errors
+    /// [`InvalidName::Queue`] when the text is no queue's name.
+    pub fn queue(user: &UserName, queue: &str) -> Result<Self, InvalidName> {
+        let allowed = |b: u8| b.is_ascii_alphanumeric() || b"._~:@-/".contains(&b);
+        let name = queue
+            .strip_prefix("queue/")
+            .or_else(|| queue.strip_prefix("topic/"));
+        if name.is_none_or(|name| name.is_empty() || name.len() > Self::MAX_LEN)
+            || !queue.bytes().all(allowed)
+        {
+            return Err(InvalidName::Queue);
+        }
+        let user = utf8_percent_encode(user.as_str(), NON_ALPHANUMERIC);
+        Ok(Self(format!("{USER}{user}/{queue}").into()))
+    }
+
+    /// Takes a name back from where it was kept, a queue's too.
+    ///
+    /// # Errors
+    /// [`InvalidName`] when it is neither.
+    pub fn recorded(text: &str) -> Result<Self, InvalidName> {
+        let Some((user, queue)) = text
+            .strip_prefix(USER)
+            .and_then(|rest| rest.split_once('/'))
+        else {
+            return Self::parse(text);
+        };
+        let user = percent_decode_str(user)
+            .decode_utf8()
+            .map_err(|_| InvalidName::User)?;
+        Self::queue(&UserName::parse(&user)?, queue)
     }
 
     /// The name as text.
@@ -170,6 +216,9 @@ pub enum InvalidName {
     /// Not a room.
     #[error("a room name is 1 to 128 characters of A-Z a-z 0-9 . _ ~ : @ -")]
     Room,
+    /// Not a user's queue.
+    #[error("a queue is queue/ or topic/ and 1 to 128 characters of A-Z a-z 0-9 . _ ~ : @ / -")]
+    Queue,
     /// Not a user.
     #[error("a user name is 1 to 128 octets without control characters")]
     User,

@@ -100,6 +100,7 @@ impl Session {
             newer_than: None,
             notify: None,
             series: self.series.clone(),
+            ephemeral: false,
         };
         let token = self.next_token;
         self.next_token += 1;
@@ -134,6 +135,8 @@ impl Session {
             version: self.version,
             subscription: id,
             destination: destination.into(),
+            acknowledged: false,
+            text_only: self.transport.is_sockjs(),
         };
         if self
             .subscriptions
@@ -177,6 +180,8 @@ impl Session {
             version: self.version,
             subscription: id.map(Arc::from),
             destination: destination.unwrap_or_default().into(),
+            acknowledged: false,
+            text_only: self.transport.is_sockjs(),
         };
         let Some(at) = self
             .subscriptions

@@ -1,9 +1,11 @@
 //! A message as a MESSAGE frame (STOMP 1.2, section "MESSAGE").
 
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
-use shared::message::Message;
+use shared::message::{Message, MessageId};
 use shared::stomp::encode;
-use shared::stomp::{Command, Frame};
+use shared::stomp::{Command, Frame, Version};
 
 use super::output::{Address, Outgoing};
 
@@ -27,25 +29,47 @@ pub fn message_frame(message: &Message, address: &Address, replayed: bool) -> Ou
     if replayed {
         frame = frame.with("replayed", "true");
     }
+    if message.ephemeral {
+        frame = frame.with("ephemeral", "true");
+    }
+    if address.acknowledged && address.version == Version::V1_2 {
+        frame = frame.with("ack", &ack_id(message.id, address));
+    }
     for (name, value) in &message.headers {
         frame = frame.with(name, value);
+    }
+    let is_text = str::from_utf8(&message.body).is_ok();
+    if address.text_only {
+        let frame = if is_text {
+            frame.with_body(message.body.clone())
+        } else {
+            let body = BASE64_STANDARD.encode(&message.body);
+            frame.with("body-encoding", "base64").with_body(body)
+        };
+        return Outgoing::Text(encode(&frame, address.version));
     }
     let frame = frame.with_body(message.body.clone());
     let octets = encode(&frame, address.version);
     // A client that decodes text messages must not be handed what is no text.
-    let opaque = message.content_type.as_deref() == Some("application/octet-stream")
-        || std::str::from_utf8(&message.body).is_err();
-    if opaque {
+    if !is_text || message.content_type.as_deref() == Some("application/octet-stream") {
         Outgoing::Binary(octets)
     } else {
         Outgoing::Text(octets)
     }
 }
 
+/// What an ACK of this message in this subscription names (STOMP 1.2, section "ACK"). It is the same
+/// for everyone whose subscription has the same id, so that they share the frame.
+fn ack_id(message: MessageId, address: &Address) -> String {
+    let subscription = address.subscription.as_deref().unwrap_or_default();
+    format!("{message}/{subscription}")
+}
+
 /// Whether a SEND's header travels with the message. The others steer this server, carry
 /// credentials, or are the server's to say.
 pub(super) fn is_forwarded(name: &str) -> bool {
-    const OURS: [&str; 20] = [
+    const OURS: [&str; 21] = [
+        "body-encoding",
         "destination",
         "content-length",
         "content-type",

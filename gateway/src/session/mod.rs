@@ -33,6 +33,7 @@ use self::subscription::{Step, Subscription};
 use crate::close::CloseReason;
 use crate::config::Settings;
 use crate::outbox::Delivery;
+use crate::transport::TransportName;
 
 /// The most octets of SEND frames in flight to the broker for one connection.
 const MAX_IN_FLIGHT_BYTES: usize = 256 * 1024;
@@ -46,11 +47,15 @@ const MAX_OUTPUTS: usize = 256;
 /// How long a client without heart-beats may be silent before its transport is asked.
 const PING_INTERVAL: Duration = Duration::from_secs(30);
 
+/// How often SockJS's clients are sent a heart-beat (SockJS 0.3.3, "Protocol and framing").
+const SOCKJS_INTERVAL: Duration = Duration::from_secs(25);
+
 /// The state of one client's session.
 pub struct Session {
     settings: Arc<Settings>,
     id: String,
     guarantees: Guarantees,
+    transport: TransportName,
     state: State,
     decoder: Decoder,
     version: Version,
@@ -106,12 +111,19 @@ pub enum Published {
 
 impl Session {
     /// A session whose client has `settings.connect_deadline` from `now` to send CONNECT. `id` is
-    /// told to the client; `guarantees` are the broker's.
-    pub fn new(settings: Arc<Settings>, id: String, guarantees: Guarantees, now: Instant) -> Self {
+    /// told to the client; `guarantees` are the broker's; `transport` is what it speaks through.
+    pub fn new(
+        settings: Arc<Settings>,
+        id: String,
+        guarantees: Guarantees,
+        transport: TransportName,
+        now: Instant,
+    ) -> Self {
         let deadline = now + settings.connect_deadline;
         Self {
             id,
             guarantees,
+            transport,
             state: State::Opening { deadline },
             decoder: Decoder::new(Limits {
                 frame_bytes: settings.max_frame_bytes,
@@ -476,8 +488,14 @@ impl Session {
         self.last_read + grace(interval)
     }
 
-    /// A client without heart-beats may be half open; only its transport can tell.
+    /// A client without heart-beats may be half open; only its transport can tell. SockJS has
+    /// heart-beats of its own, which STOMP's replace.
     fn ping_due(&self) -> Option<Instant> {
+        if self.transport.is_sockjs() {
+            let last = self.last_write.max(self.last_ping);
+            let is_wanted = self.heart_beat.outgoing.is_none();
+            return is_wanted.then(|| last + SOCKJS_INTERVAL);
+        }
         let silent_since = self.last_read.max(self.last_ping);
         self.heart_beat
             .incoming

@@ -96,6 +96,10 @@ pub struct Address {
     pub subscription: Option<Arc<str>>,
     /// The `destination` header, as the client wrote it.
     pub destination: Arc<str>,
+    /// The MESSAGEs are to be acknowledged.
+    pub acknowledged: bool,
+    /// The transport carries text only.
+    pub text_only: bool,
 }
 
 /// A subscription's name between a session and its driver; never used twice by one session.

@@ -19,3 +19,4 @@ mod slow;
 mod upgrade;
 mod virtual_client;
 mod websocket;
+mod wire;

@@ -9,7 +9,7 @@ use gateway::config::{GatewayArgs, Settings};
 use gateway::past::Past;
 use gateway::server::{Page, Pages, Server};
 use gateway::session::output::Outgoing;
-use gateway::websocket::{Incoming, Socket};
+use gateway::transport::{Incoming, Peer, Serve, Transport};
 use shared::broker::{self, Broker, Settled};
 use shared::config::{CommonArgs, StoreUrl};
 use shared::message::{Draft, MessageId, RoomName, Series, UserName};
@@ -75,7 +75,7 @@ pub(crate) async fn serving(flags: &[&str]) -> Serving {
             content_type: "text/html; charset=utf-8",
             body: b"<!doctype html>",
         }]),
-        |socket, _| echo(socket),
+        Echo,
         tasks.clone(),
         stop.clone(),
     );
@@ -91,11 +91,23 @@ pub(crate) async fn serving(flags: &[&str]) -> Serving {
     }
 }
 
-async fn echo(mut socket: Socket<TcpStream>) {
+struct Echo;
+
+impl Serve for Echo {
+    fn serve<T: Transport>(
+        &self,
+        transport: T,
+        _peer: Peer,
+    ) -> impl Future<Output = ()> + Send + 'static {
+        echo(transport)
+    }
+}
+
+async fn echo(mut socket: impl Transport) {
     loop {
         match socket.next().await {
             Incoming::Data(octets) => socket.queue(Outgoing::Binary(octets)).unwrap(),
-            Incoming::Flushed | Incoming::Pong => {}
+            Incoming::Flushed | Incoming::Alive => {}
             _ => return socket.close(1000, "", DEADLINE).await,
         }
     }
@@ -139,6 +151,7 @@ impl Serving {
                 newer_than: None,
                 notify: None,
                 series: Series::default(),
+                ephemeral: false,
             };
             ids.push(self.broker.publish(draft).await.unwrap().id);
         }

@@ -10,6 +10,7 @@ use gateway::config::{GatewayArgs, ReceiptAfter, Settings};
 use gateway::outbox::{Deliveries, Outbox, outbox};
 use gateway::session::output::{Encoded, Outgoing, Output, Slot};
 use gateway::session::{Published, Session};
+use gateway::transport::TransportName;
 use shared::broker::{Accepted, Guarantees};
 use shared::message::{Message, MessageId, RoomName, Span, Stamp, UserName};
 use shared::metrics::Metrics;
@@ -48,7 +49,13 @@ impl Client {
         let now = Instant::now();
         let (outbox, deliveries) = outbox(1 << 20, Metrics::new().gateway);
         Self {
-            session: Session::new(settings, "s".into(), guarantees, now),
+            session: Session::new(
+                settings,
+                "s".into(),
+                guarantees,
+                TransportName::WebSocket,
+                now,
+            ),
             now,
             outbox,
             deliveries,
@@ -202,5 +209,6 @@ pub(crate) fn message(ms: u64) -> Message {
         body: "hi".into(),
         idempotency_key: None,
         prev: None,
+        ephemeral: false,
     }
 }

@@ -3,7 +3,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
 use gateway::session::output::Outgoing;
-use gateway::websocket::{Incoming, Socket, SocketError, WRITE_BUFFER};
+use gateway::transport::{Incoming, Transport, TransportError, TransportName};
+use gateway::websocket::{Socket, WRITE_BUFFER};
 use tokio::io::DuplexStream;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
@@ -17,7 +18,7 @@ const DEADLINE: Duration = Duration::from_secs(20);
 /// Both ends over a pipe that holds `pipe` octets each way.
 async fn piped(pipe: usize) -> (Socket<DuplexStream>, WebSocketStream<DuplexStream>) {
     let (server, client) = tokio::io::duplex(pipe);
-    let server = Socket::new(server, &[], LIMIT, QUEUED).await;
+    let server = Socket::new(server, &[], TransportName::WebSocket, LIMIT, QUEUED).await;
     (
         server,
         WebSocketStream::from_raw_socket(client, Role::Client, None).await,
@@ -30,7 +31,7 @@ async fn over_tcp() -> (Socket<TcpStream>, WebSocketStream<TcpStream>) {
         .await
         .unwrap();
     let (server, _) = listener.accept().await.unwrap();
-    let server = Socket::new(server, &[], LIMIT, QUEUED).await;
+    let server = Socket::new(server, &[], TransportName::WebSocket, LIMIT, QUEUED).await;
     (
         server,
         WebSocketStream::from_raw_socket(client, Role::Client, None).await,
@@ -80,7 +81,7 @@ async fn text_stays_text_and_octets_stay_octets() {
 async fn what_was_read_ahead_of_the_upgrade_comes_first() {
     let (server, client) = tokio::io::duplex(4096);
     let ahead = [0x82, 0x81, 0, 0, 0, 0, b'1'];
-    let mut server = Socket::new(server, &ahead, LIMIT, QUEUED).await;
+    let mut server = Socket::new(server, &ahead, TransportName::WebSocket, LIMIT, QUEUED).await;
     let mut client = WebSocketStream::from_raw_socket(client, Role::Client, None).await;
     client.send(Message::text("2")).await.unwrap();
     assert_eq!(
@@ -126,14 +127,17 @@ async fn what_is_pending_for_a_client_that_does_not_read_is_bounded() {
         );
         assert!(queued <= WRITE_BUFFER + QUEUED + 1024);
     };
-    assert_eq!(refused, SocketError::Full);
+    assert_eq!(refused, TransportError::Full);
     assert!(queued >= QUEUED);
 }
 
 #[tokio::test]
 async fn a_ping_is_answered_while_nothing_else_happens() {
     let (mut server, mut client) = piped(4096).await;
-    let serving = tokio::spawn(async move { server.next().await });
+    let serving = tokio::spawn(async move {
+        let first = server.next().await;
+        (first, server.next().await)
+    });
     client
         .send(Message::Ping(Bytes::from_static(b"?")))
         .await
@@ -141,7 +145,8 @@ async fn a_ping_is_answered_while_nothing_else_happens() {
     let answer = soon(client.next()).await.unwrap().unwrap();
     assert_eq!(answer, Message::Pong(Bytes::from_static(b"?")));
     client.close(None).await.unwrap();
-    assert_eq!(soon(serving).await.unwrap(), Incoming::Closed);
+    let heard = soon(serving).await.unwrap();
+    assert_eq!(heard, (Incoming::Alive, Incoming::Closed));
 }
 
 #[tokio::test]
@@ -154,7 +159,7 @@ async fn a_client_can_be_asked_for_a_sign_of_life() {
         Message::Ping(_)
     ));
     soon(client.flush()).await.unwrap();
-    assert_eq!(soon(server.next()).await, Incoming::Pong);
+    assert_eq!(soon(server.next()).await, Incoming::Alive);
 }
 
 #[tokio::test]
@@ -245,7 +250,7 @@ async fn a_client_that_vanishes_has_closed() {
 #[tokio::test]
 async fn a_breach_of_the_protocol_is_told_from_a_closed_connection() {
     let (server, mut client) = tokio::io::duplex(4096);
-    let mut server = Socket::new(server, &[], LIMIT, QUEUED).await;
+    let mut server = Socket::new(server, &[], TransportName::WebSocket, LIMIT, QUEUED).await;
     // RFC 6455, section 5.1: a client masks its frames.
     tokio::io::AsyncWriteExt::write_all(&mut client, b"\x81\x01x")
         .await

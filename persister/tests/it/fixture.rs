@@ -133,6 +133,7 @@ pub(crate) fn draft(number: usize) -> Draft {
         newer_than: None,
         notify: None,
         series: Series::default(),
+        ephemeral: false,
     }
 }
 

@@ -154,6 +154,7 @@ fn draft(room_name: &str, body: impl ToString) -> Draft {
         newer_than: None,
         notify: None,
         series: Series::default(),
+        ephemeral: false,
     }
 }
 

@@ -78,6 +78,7 @@ pub(crate) fn message(seq: u64, room_name: &str, body: impl Into<Bytes>) -> Arc<
         body: body.into(),
         idempotency_key: None,
         prev: None,
+        ephemeral: false,
     })
 }
 

@@ -115,6 +115,7 @@ impl State {
             headers: draft.headers,
             body: draft.body,
             idempotency_key: draft.idempotency_key,
+            ephemeral: false,
         });
         let id = message.id;
         self.rooms.deliver(&message, journaled, now);

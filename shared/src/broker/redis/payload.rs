@@ -65,7 +65,7 @@ pub(super) fn decode(
     for element in document {
         let (name, value) = element.map_err(|error| error.to_string())?;
         match name.as_str() {
-            "room" => room = Some(RoomName::parse(text(name.as_str(), value)?)),
+            "room" => room = Some(RoomName::recorded(text(name.as_str(), value)?)),
             "sender" => sender = Some(UserName::parse(text(name.as_str(), value)?)),
             "contentType" => content_type = Some(Arc::from(text(name.as_str(), value)?)),
             "headers" => headers = pairs(value.as_array().ok_or("headers is no array")?)?,
@@ -93,6 +93,7 @@ pub(super) fn decode(
         body: payload.slice_ref(body.ok_or("body is missing")?),
         idempotency_key: idempotency_key.transpose().map_err(invalid)?,
         prev,
+        ephemeral: false,
     };
     Ok((message, notify))
 }
@@ -160,6 +161,7 @@ mod tests {
             newer_than: None,
             notify: None,
             series: crate::message::Series::default(),
+            ephemeral: false,
         };
         let mut document = RawDocumentBuf::from_bytes(encode(&draft, None)).unwrap();
         document.append(cstr!("reactions"), 3_i32);

@@ -136,7 +136,7 @@ fn fields(document: &RawDocument, id: MessageId) -> Option<Message> {
     };
     Some(Message {
         id,
-        room: RoomName::parse(text("room")?).ok()?,
+        room: RoomName::recorded(text("room")?).ok()?,
         sender: UserName::parse(text("sender")?).ok()?,
         content_type: text("contentType").map(Arc::from),
         headers,
@@ -146,6 +146,7 @@ fn fields(document: &RawDocument, id: MessageId) -> Option<Message> {
             .transpose()
             .ok()?,
         prev: None,
+        ephemeral: false,
     })
 }
 
@@ -168,7 +169,7 @@ pub(super) fn used_key(document: &RawDocument) -> Option<UsedKey> {
     let text = |name| document.get_str(name).ok();
     Some(UsedKey {
         id: id(document)?,
-        room: RoomName::parse(text("room")?).ok()?,
+        room: RoomName::recorded(text("room")?).ok()?,
         sender: UserName::parse(text("sender")?).ok()?,
         key: IdempotencyKey::parse(text("idempotencyKey")?).ok()?,
     })

@@ -85,7 +85,7 @@ pub(super) fn keys_after(
     let rows = statement.query_map([after.uuid().as_bytes()], |row| {
         Ok(UsedKey {
             id: id(row)?,
-            room: RoomName::parse(&row.get::<_, String>(1)?).map_err(|e| invalid(1, e))?,
+            room: RoomName::recorded(&row.get::<_, String>(1)?).map_err(|e| invalid(1, e))?,
             sender: UserName::parse(&row.get::<_, String>(2)?).map_err(|e| invalid(2, e))?,
             key: IdempotencyKey::parse(&row.get::<_, String>(3)?).map_err(|e| invalid(3, e))?,
         })
@@ -194,7 +194,7 @@ fn message(row: &Row<'_>) -> rusqlite::Result<Message> {
     let key: Option<String> = row.get(6)?;
     Ok(Message {
         id: id(row)?,
-        room: RoomName::parse(text(1)?).map_err(|error| invalid(1, error))?,
+        room: RoomName::recorded(text(1)?).map_err(|error| invalid(1, error))?,
         sender: UserName::parse(text(2)?).map_err(|error| invalid(2, error))?,
         content_type: row.get::<_, Option<Arc<str>>>(3)?,
         headers: headers
@@ -210,6 +210,7 @@ fn message(row: &Row<'_>) -> rusqlite::Result<Message> {
             .transpose()
             .map_err(|error| invalid(6, error))?,
         prev: None,
+        ephemeral: false,
     })
 }
 

@@ -1,0 +1,1 @@
+//! ACK modes, ACK and NACK.

@@ -1,0 +1,1 @@
+//! Destinations: rooms by template, queues of users, what is refused.

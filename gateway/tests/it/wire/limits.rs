@@ -1,0 +1,1 @@
+//! Limits, each with its ERROR, close code and metric.

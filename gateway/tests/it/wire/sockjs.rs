@@ -1,0 +1,1 @@
+//! SockJS's URLs, frames and transports.

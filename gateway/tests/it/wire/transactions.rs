@@ -1,0 +1,1 @@
+//! BEGIN, COMMIT and ABORT.
