@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytesize::ByteSize;
 use clap::{Args, ValueEnum};
+use shared::broker::Guarantees;
 use shared::config::{ConfigError, address, duration, positive_duration};
 
 pub use crate::destination::{DestinationError, Destinations, Template};
@@ -129,6 +130,21 @@ pub enum ReceiptAfter {
     Stored,
 }
 
+impl ReceiptAfter {
+    /// What an answer waits for where this is asked for. On a broker that is not durable that is
+    /// the store: what would die with this process is not yet what a receipt says. No store has an
+    /// ephemeral message, whose answer is the broker's alone.
+    pub fn due(self, guarantees: Guarantees, ephemeral: bool) -> Self {
+        if ephemeral {
+            Self::Accepted
+        } else if guarantees.durable {
+            self
+        } else {
+            Self::Stored
+        }
+    }
+}
+
 /// What a gateway runs with: the flags, checked.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -248,7 +264,9 @@ fn time(flag: &str, given: Duration) -> Result<Duration, ConfigError> {
 mod tests {
     use clap::{CommandFactory, Parser};
 
-    use super::{GatewayArgs, Settings};
+    use shared::broker::Guarantees;
+
+    use super::{GatewayArgs, ReceiptAfter, Settings};
 
     #[derive(Parser)]
     struct Command {
@@ -311,6 +329,24 @@ mod tests {
             let variable = format!("ROOMCAST_{}", name.replace('-', "_").to_uppercase());
             assert_eq!(flag.get_env().unwrap().to_str(), Some(variable.as_str()));
             assert!(flag.get_help_heading().is_some(), "--{name}");
+        }
+    }
+
+    #[test]
+    fn a_receipt_waits_for_the_store_where_the_broker_may_forget_and_never_for_what_is_ephemeral() {
+        use ReceiptAfter::{Accepted, Stored};
+        let broker = |durable| Guarantees {
+            durable,
+            journaled: true,
+        };
+        for (asked, durable, due) in [
+            (Accepted, true, Accepted),
+            (Stored, true, Stored),
+            (Accepted, false, Stored),
+            (Stored, false, Stored),
+        ] {
+            assert_eq!(asked.due(broker(durable), false), due);
+            assert_eq!(asked.due(broker(durable), true), Accepted);
         }
     }
 

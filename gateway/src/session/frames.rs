@@ -80,9 +80,7 @@ impl Session {
         };
         let until = match &receipt {
             None => ReceiptAfter::Accepted,
-            // What would die with this process is not yet what a receipt says.
-            Some(_) if !self.guarantees.durable => ReceiptAfter::Stored,
-            Some(_) => asked,
+            Some(_) => asked.due(self.guarantees, false),
         };
         if self.rate.as_mut().is_some_and(|rate| !rate.allow(now)) {
             return refuse(
