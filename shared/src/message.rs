@@ -35,7 +35,7 @@ pub struct Draft {
     pub notify: Option<GatewayId>,
     /// The drafts whose order its sender relies on.
     pub series: Series,
-    /// To be delivered to those who listen now, and never stored.
+    /// To be delivered to those who listen now, and never stored. It stands in no series.
     pub ephemeral: bool,
 }
 
@@ -139,6 +139,11 @@ impl RoomName {
             .decode_utf8()
             .map_err(|_| InvalidName::User)?;
         Self::queue(&UserName::parse(&user)?, queue)
+    }
+
+    /// Whether it is one user's queue.
+    pub fn is_queue(&self) -> bool {
+        self.0.starts_with(USER)
     }
 
     /// The name as text.

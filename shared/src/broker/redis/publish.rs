@@ -17,7 +17,7 @@ use super::{keys, payload};
 use crate::broker::shard::shard_of;
 use crate::broker::{Accepted, IDEMPOTENCY_WINDOW, PublishError};
 use crate::config::{BrokerSettings, Delivery};
-use crate::message::{Draft, MessageId, Stamp};
+use crate::message::{Draft, MessageId, Series, Stamp};
 
 /// What a request weighs in a queue beside the message, in octets.
 const OVERHEAD: usize = 1024;
@@ -60,14 +60,21 @@ impl Publisher {
         &self,
         draft: Draft,
     ) -> BoxFuture<'static, Result<Accepted, PublishError>> {
-        let series = draft.series.clone();
+        // What is ephemeral is not sent again by its sender, so that nothing has to wait for it.
+        let series = if draft.ephemeral {
+            Series::default()
+        } else {
+            draft.series.clone()
+        };
         if series.has_failed() {
             return future::ready(Err(PublishError::Unavailable)).boxed();
         }
         let shard = shard_of(&draft.room, self.settings.shards);
         let count = self.count.fetch_add(1, Ordering::Relaxed);
-        let journaled = self.settings.delivery == Delivery::AtLeastOnce;
-        let payload = payload::encode(&draft, draft.notify.filter(|_| !journaled));
+        let ephemeral = draft.ephemeral;
+        let journaled = self.settings.delivery == Delivery::AtLeastOnce && !ephemeral;
+        let notify = draft.notify.filter(|_| !journaled && !ephemeral);
+        let payload = payload::encode(&draft, notify);
         let size = OVERHEAD + payload.len();
         let token = format!("{:x}-{count:x}", self.process);
         let (command, id) = if journaled {
@@ -88,6 +95,7 @@ impl Publisher {
             token,
             size,
             id,
+            ephemeral,
             deadline,
             series: series.clone(),
             answer,
