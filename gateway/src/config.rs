@@ -265,6 +265,7 @@ mod tests {
     use clap::{CommandFactory, Parser};
 
     use shared::broker::Guarantees;
+    use shared::message::UserName;
 
     use super::{GatewayArgs, ReceiptAfter, Settings};
 
@@ -289,7 +290,7 @@ mod tests {
         assert!(
             settings
                 .destinations
-                .subscribe_room("/topic/rooms/a")
+                .subscribe_room("/topic/rooms/a", &UserName::parse("kim").unwrap())
                 .is_ok()
         );
         assert!(settings.destinations.send_room("/app/rooms/a").is_ok());
@@ -307,6 +308,7 @@ mod tests {
             (["--receipt-timeout", "2h"], "--receipt-timeout"),
             (["--allowed-origin", "example.com"], "scheme://host"),
             (["--destination-subscribe", "/topic"], "{room}"),
+            (["--destination-send", "/user/{room}"], "/user/"),
             (["--receipt-after", "sent"], "accepted"),
         ] {
             let error = settings(&flags).unwrap_err();

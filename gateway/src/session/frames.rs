@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use shared::message::{Draft, IdempotencyKey, MessageId};
+use shared::message::{Draft, IdempotencyKey, InvalidName, MessageId, RoomName};
 use shared::stomp::{Command, Frame, Version};
 
 use super::message::is_forwarded;
@@ -60,7 +60,7 @@ impl Session {
             .send_room(destination)
             .map_err(|error| Refusal(CloseReason::BadDestination, error.to_string()))?;
         unsupported(frame, "transaction")?;
-        unsupported(frame, "ephemeral")?;
+        let ephemeral = is_ephemeral(frame, &room)?;
         let idempotency_key = frame
             .header("idempotency-key")
             .map(IdempotencyKey::parse)
@@ -80,7 +80,7 @@ impl Session {
         };
         let until = match &receipt {
             None => ReceiptAfter::Accepted,
-            Some(_) => asked.due(self.guarantees, false),
+            Some(_) => asked.due(self.guarantees, ephemeral),
         };
         if self.rate.as_mut().is_some_and(|rate| !rate.allow(now)) {
             return refuse(
@@ -98,13 +98,18 @@ impl Session {
             newer_than: None,
             notify: None,
             series: self.series.clone(),
-            ephemeral: false,
+            ephemeral,
         };
         let token = self.next_token;
         self.next_token += 1;
         let bytes = frame.headers.text_len() + frame.body.len();
         self.in_flight_bytes += bytes;
-        self.in_flight.insert(token, InFlight { receipt, bytes });
+        let waiting = InFlight {
+            receipt,
+            bytes,
+            ephemeral,
+        };
+        self.in_flight.insert(token, waiting);
         self.outputs.push_back(Output::Publish {
             token,
             draft: Box::new(draft),
@@ -124,7 +129,7 @@ impl Session {
         let room = self
             .settings
             .destinations
-            .subscribe_room(destination)
+            .subscribe_room(destination, &self.user)
             .map_err(|error| Refusal(CloseReason::BadDestination, error.to_string()))?;
         if !matches!(frame.header("ack"), None | Some("auto")) {
             return refuse(CloseReason::UnsupportedFrame, "only `ack:auto` is served");
@@ -207,8 +212,11 @@ impl Session {
                 "`after` and `history` exclude each other",
             ),
             (Some(after), None) => after
-                .parse::<MessageId>()
-                .map(Past::After)
+                .parse()
+                .and_then(|id: MessageId| match id.is_ephemeral() {
+                    true => Err(InvalidName::Ephemeral),
+                    false => Ok(Past::After(id)),
+                })
                 .map_err(|error| Refusal(CloseReason::BadHeader, format!("after: {error}"))),
             (None, Some(history)) => match history.parse::<usize>() {
                 Ok(0) => Ok(Past::None),
@@ -238,6 +246,34 @@ fn unsupported(frame: &Frame, name: &str) -> Result<(), Refusal> {
         Some(_) => Err(Refusal(
             CloseReason::UnsupportedFrame,
             format!("`{name}` is not served"),
+        )),
+    }
+}
+
+/// Whether a SEND is only for those who listen now: what goes to a room is stored unless it says
+/// `ephemeral:true`, what goes to a user's queue is not unless it says `persist:true`.
+fn is_ephemeral(frame: &Frame, room: &RoomName) -> Result<bool, Refusal> {
+    let (ephemeral, persist) = (flag(frame, "ephemeral")?, flag(frame, "persist")?);
+    if ephemeral && persist {
+        let text = "`ephemeral` and `persist` exclude each other";
+        return refuse(CloseReason::BadHeader, text);
+    }
+    let ephemeral = ephemeral || (room.is_queue() && !persist);
+    if ephemeral && frame.header("receipt-after") == Some("stored") {
+        let text = "`receipt-after:stored` is for what is stored: not for `ephemeral:true`, and for a \
+            user's queue only with `persist:true`";
+        return refuse(CloseReason::BadHeader, text);
+    }
+    Ok(ephemeral)
+}
+
+fn flag(frame: &Frame, name: &str) -> Result<bool, Refusal> {
+    match frame.header(name) {
+        None | Some("false") => Ok(false),
+        Some("true") => Ok(true),
+        Some(_) => Err(Refusal(
+            CloseReason::BadHeader,
+            format!("`{name}` is true or false"),
         )),
     }
 }

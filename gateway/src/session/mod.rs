@@ -98,6 +98,7 @@ enum State {
 struct InFlight {
     receipt: Option<String>,
     bytes: usize,
+    ephemeral: bool,
 }
 
 /// How a publish ended well.
@@ -165,7 +166,12 @@ impl Session {
 
     /// The answer to [`Output::Publish`].
     pub fn published(&mut self, now: Instant, token: u64, answer: Result<Published, PublishError>) {
-        let Some(InFlight { receipt, bytes }) = self.in_flight.remove(&token) else {
+        let Some(InFlight {
+            receipt,
+            bytes,
+            ephemeral,
+        }) = self.in_flight.remove(&token)
+        else {
             return;
         };
         self.in_flight_bytes -= bytes;
@@ -181,6 +187,8 @@ impl Session {
                 self.write(&frame);
             }
             (Ok(_), _) => {}
+            // Its sender has not asked what became of it, and may go on without it.
+            (Err(_), None) if ephemeral => {}
             (Err(error), receipt) => {
                 let reason = match error {
                     PublishError::Full => CloseReason::JournalFull,

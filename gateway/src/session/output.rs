@@ -85,6 +85,8 @@ pub struct Encoded {
     pub id: MessageId,
     /// The frame.
     pub frame: Outgoing,
+    /// It has no place in the order of the room.
+    pub ephemeral: bool,
 }
 
 /// What makes the MESSAGE frames of two subscriptions to one room alike.

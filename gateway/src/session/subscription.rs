@@ -2,7 +2,8 @@
 //!
 //! Live deliveries that arrive before the past has been read are held. In a journaled room ids
 //! follow the room's order, so "not greater than the last one" is a repeat. Without a journal they
-//! do not, and only what was just replayed can be recognised.
+//! do not, and only what was just replayed can be recognised. What is ephemeral is neither a repeat
+//! nor the last one.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -107,8 +108,7 @@ impl Subscription {
                 attach.held.push(delivery);
                 None
             }
-            Phase::Live => self
-                .advance(delivery.encoded.id)
+            Phase::Live => (delivery.encoded.ephemeral || self.advance(delivery.encoded.id))
                 .then(|| delivery.encoded.clone()),
         }
     }
@@ -167,8 +167,8 @@ impl Subscription {
         };
         let mut released = Vec::with_capacity(attach.held.len());
         for delivery in attach.held {
-            let id = delivery.encoded.id;
-            if !attach.replayed.contains(&id) && self.advance(id) {
+            let Encoded { id, ephemeral, .. } = *delivery.encoded;
+            if ephemeral || (!attach.replayed.contains(&id) && self.advance(id)) {
                 released.push(delivery.encoded.clone());
             }
         }

@@ -6,10 +6,12 @@
 
 mod attach;
 mod binary;
+mod ephemeral;
 mod gaps;
 mod history;
 mod http;
 mod outages;
+mod queues;
 mod receipts;
 mod running;
 mod serving;

@@ -95,7 +95,14 @@ fn nothing_follows_what_a_full_outbox_did_not_take() {
     let push = |id| {
         let frame = Outgoing::Text(Bytes::from(vec![b'x'; 100]));
         let id = message_id(id);
-        outbox.push(Slot(0), Arc::new(Encoded { id, frame }));
+        outbox.push(
+            Slot(0),
+            Arc::new(Encoded {
+                id,
+                frame,
+                ephemeral: false,
+            }),
+        );
     };
     for id in 1..=3 {
         push(id);

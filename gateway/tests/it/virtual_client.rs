@@ -147,6 +147,10 @@ impl Client {
     }
 
     pub(crate) fn live(&mut self, slot: u32, id: u64) {
+        self.arrive(slot, id, false);
+    }
+
+    pub(crate) fn arrive(&mut self, slot: u32, id: u64, ephemeral: bool) {
         let text = format!("MESSAGE\nmessage-id:{}\n\n\0", message_id(id));
         let frame = Outgoing::Text(text.into());
         self.outbox.push(
@@ -154,6 +158,7 @@ impl Client {
             Arc::new(Encoded {
                 id: message_id(id),
                 frame,
+                ephemeral,
             }),
         );
         let delivery = self.deliveries.try_next().unwrap();

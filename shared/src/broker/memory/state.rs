@@ -84,6 +84,7 @@ impl State {
     /// Hands a draft to those who listen, and keeps nothing of it but that its id is used.
     fn show(&mut self, draft: Draft) -> Accepted {
         let id = self.next_id(&draft.room, None);
+        let id = MessageId::ephemeral(id.stamp(), id.shard());
         let message = message(id, None, draft);
         self.rooms.deliver(&message, false, Instant::now());
         Accepted {

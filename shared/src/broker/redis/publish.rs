@@ -80,7 +80,12 @@ impl Publisher {
         let (command, id) = if journaled {
             (self.accept(&draft, &payload, shard, &token), None)
         } else {
-            let id = self.own_id(shard, count);
+            let stamp = self.own_stamp(count);
+            let id = if ephemeral {
+                MessageId::ephemeral(stamp, shard)
+            } else {
+                MessageId::new(stamp, shard)
+            };
             let published = payload::published(id.stamp(), &payload);
             let channel = keys::channel(shard, &draft.room);
             (cmd("PUBLISH").arg(channel).arg(published).take(), Some(id))
@@ -158,19 +163,16 @@ impl Publisher {
             .take()
     }
 
-    /// An id by this process's own clock: unique, and in order only as far as the clocks agree.
-    fn own_id(&self, shard: u16, count: u64) -> MessageId {
+    /// A stamp by this process's own clock: unique, and in order only as far as the clocks agree.
+    fn own_stamp(&self, count: u64) -> Stamp {
         let since_1970 = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .unwrap_or_default();
         let seq = (count & 0xf_ffff) << 32 | self.process & 0xffff_ffff;
-        MessageId::new(
-            Stamp {
-                ms: millis(since_1970),
-                seq,
-            },
-            shard,
-        )
+        Stamp {
+            ms: millis(since_1970),
+            seq,
+        }
     }
 }
 

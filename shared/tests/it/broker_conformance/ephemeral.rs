@@ -8,7 +8,7 @@ use harness::until;
 use shared::broker::handover::handover;
 use shared::broker::{Event, PublishError};
 use shared::config::Delivery;
-use shared::message::{Draft, GatewayId, Series, Span, UserName};
+use shared::message::{Draft, GatewayId, MessageId, Series, Span, UserName};
 use shared::metrics::Metrics;
 
 use super::lossy::Lossy;
@@ -48,6 +48,8 @@ async fn an_ephemeral_message_reaches_every_gateway_and_nothing_else(kind: Kind)
         let passing = accept(&one, ephemeral("a", "typing")).await;
         let second = accept(&one, draft("a", 2)).await;
         assert_eq!(HashSet::from([first, passing, second]).len(), 3);
+        let known = [first, passing, second].map(MessageId::is_ephemeral);
+        assert_eq!(known, [false, true, false]);
 
         let journaled = delivery == Delivery::AtLeastOnce;
         for fanout in &mut fanouts {
