@@ -1,14 +1,18 @@
 //! One client's STOMP session, without any I/O: octets, answers and times go in, [`Output`]s come
 //! out. It has no socket, no clock and no task, so that it is tested with a virtual clock.
 //!
-//! The driver feeds inputs with the `&mut self` methods of the first group, and after each one
-//! carries out every [`Session::poll`] in order. It reads from the socket only while
-//! [`Session::wants_input`], which is how a client that has too much in flight is slowed down.
+//! The driver feeds inputs with the `&mut self` methods of the first group, of which those of time
+//! are in `clock`, and after each one carries out every [`Session::poll`] in order. It reads from
+//! the socket only while [`Session::wants_input`], which is how a client that has too much in
+//! flight is slowed down.
 
 pub mod message;
 pub mod output;
 
+mod attach;
+mod clock;
 mod connect;
+mod ending;
 mod frames;
 mod rate;
 mod readings;
@@ -16,7 +20,7 @@ mod subscription;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use shared::broker::{Accepted, Guarantees, PublishError};
 use shared::message::{Message, Series, UserName};
@@ -25,11 +29,10 @@ use shared::stomp::heartbeat::HeartBeat;
 use shared::stomp::{Command, Frame, Version};
 use shared::stomp::{Decoded, Decoder, Limits};
 
-use self::message::HEART_BEAT;
 use self::output::{Outgoing, Output, Slot};
 use self::rate::Rate;
 use self::readings::Readings;
-use self::subscription::{Step, Subscription};
+use self::subscription::Subscription;
 use crate::close::CloseReason;
 use crate::config::Settings;
 use crate::outbox::Delivery;
@@ -43,12 +46,6 @@ const MAX_IN_FLIGHT: usize = 256;
 
 /// The most outputs that wait while more of the socket is read.
 const MAX_OUTPUTS: usize = 256;
-
-/// How long a client without heart-beats may be silent before its transport is asked.
-const PING_INTERVAL: Duration = Duration::from_secs(30);
-
-/// How often SockJS's clients are sent a heart-beat (SockJS 0.3.3, "Protocol and framing").
-const SOCKJS_INTERVAL: Duration = Duration::from_secs(25);
 
 /// The state of one client's session.
 pub struct Session {
@@ -246,49 +243,6 @@ impl Session {
         }
     }
 
-    /// A sign of life from the client's transport, without octets.
-    pub fn heard(&mut self, now: Instant) {
-        self.last_read = now;
-    }
-
-    /// Octets went to the client.
-    pub fn wrote(&mut self, now: Instant) {
-        self.last_write = now;
-    }
-
-    /// The time that [`Self::timeout`] named has come.
-    pub fn tick(&mut self, now: Instant) {
-        if let State::Opening { deadline } = self.state
-            && now >= deadline
-        {
-            self.fail(
-                CloseReason::ConnectTimeout,
-                "no CONNECT frame has come",
-                None,
-            );
-        }
-        if self.closing().is_some() {
-            return;
-        }
-        if self.outgoing_due().is_some_and(|due| now >= due) {
-            self.outputs.push_back(Output::Write(HEART_BEAT));
-            self.last_write = now;
-        }
-        if self.ping_due().is_some_and(|due| now >= due) {
-            self.outputs.push_back(Output::Write(Outgoing::Ping));
-            self.last_ping = now;
-        }
-        if self.incoming_due() <= now {
-            if self.wants_input() {
-                let detail = "the client has been silent for too long";
-                self.fail(CloseReason::HeartBeatTimeout, detail, None);
-            } else {
-                // We have not been listening, so silence says nothing about the client.
-                self.last_read = now;
-            }
-        }
-    }
-
     /// Ends the session once what is in flight is finished: the server is going away.
     pub fn drain(&mut self) {
         if !self.is_ending() {
@@ -325,22 +279,6 @@ impl Session {
             && !self.is_ending()
     }
 
-    /// When [`Self::tick`] is due at the latest.
-    pub fn timeout(&self) -> Option<Instant> {
-        let opening = match self.state {
-            State::Opening { deadline } => Some(deadline),
-            State::Closed(_) => return None,
-            _ => None,
-        };
-        let dues = [
-            opening,
-            self.outgoing_due(),
-            self.ping_due(),
-            Some(self.incoming_due()),
-        ];
-        dues.into_iter().flatten().min()
-    }
-
     /// Handles what has been read. It stops only at what an answer will start it again from: for
     /// frames that have come the client may wait, and send nothing more.
     fn take_frames(&mut self, now: Instant) {
@@ -375,138 +313,11 @@ impl Session {
         self.in_flight.len() < MAX_IN_FLIGHT && self.in_flight_bytes < MAX_IN_FLIGHT_BYTES
     }
 
-    fn is_ending(&self) -> bool {
-        !matches!(self.state, State::Opening { .. } | State::Open)
-    }
-
-    fn finish_if_idle(&mut self) {
-        if !self.in_flight.is_empty() {
-            return;
-        }
-        match &mut self.state {
-            State::Leaving { receipt } => {
-                if let Some(receipt) = receipt.take() {
-                    self.write(&Frame::new(Command::Receipt).with("receipt-id", &receipt));
-                }
-                self.close(CloseReason::ClientDisconnected);
-            }
-            State::Draining => self.close(CloseReason::Restart),
-            State::Opening { .. } | State::Open | State::Closed(_) => {}
-        }
-    }
-
-    fn close(&mut self, reason: CloseReason) {
-        self.outputs.push_back(Output::Close(reason));
-        self.state = State::Closed(reason);
-    }
-
-    fn read(&mut self) {
-        while let Some((slot, span, limit)) = self.readings.begin() {
-            let Some(subscription) = self.subscription(slot) else {
-                self.readings.end();
-                continue;
-            };
-            let room = subscription.room.clone();
-            self.outputs.push_back(Output::Read {
-                slot,
-                room,
-                span,
-                limit,
-            });
-        }
-    }
-
-    fn step(&mut self, slot: Slot, step: Step) {
-        match step {
-            Step::Read(span, limit) => {
-                self.readings.ask(slot, span, limit);
-                self.read();
-            }
-            Step::Live {
-                receipt,
-                recovered,
-                released,
-            } => {
-                let told = receipt.is_some();
-                if let Some(receipt) = receipt {
-                    let mut frame = Frame::new(Command::Receipt).with("receipt-id", &receipt);
-                    if let Some(recovered) = recovered {
-                        frame = frame.with("recovered", if recovered { "true" } else { "false" });
-                    }
-                    self.write(&frame);
-                }
-                if recovered == Some(false) && !told && self.guarantees.journaled {
-                    let detail = "the past that was asked for cannot be had in full now";
-                    return self.fail(CloseReason::GapUnrepaired, detail, None);
-                }
-                self.outputs
-                    .extend(released.into_iter().map(Output::Deliver));
-            }
-        }
-    }
-
-    /// ERROR, then the close (STOMP 1.2, section "ERROR"): nothing is written after it.
-    fn fail(&mut self, reason: CloseReason, detail: &str, receipt: Option<&str>) {
-        let mut frame = Frame::new(Command::Error)
-            .with("message", reason.message())
-            .with("code", reason.code())
-            .with("content-type", "text/plain");
-        if let Some(receipt) = receipt {
-            frame = frame.with("receipt-id", receipt);
-        }
-        if reason == CloseReason::VersionUnsupported {
-            frame = frame.with("version", "1.0,1.1,1.2");
-        }
-        self.write(&frame.with_body(detail.to_owned()));
-        self.close(reason);
-    }
-
     fn write(&mut self, frame: &Frame) {
         let octets = encode(frame, self.version);
         self.outputs
             .push_back(Output::Write(Outgoing::Text(octets)));
     }
-
-    fn subscription(&mut self, slot: Slot) -> Option<&mut Subscription> {
-        // Slots only grow, so that the list is sorted by them.
-        let at = self
-            .subscriptions
-            .binary_search_by_key(&slot, |s| s.slot)
-            .ok()?;
-        self.subscriptions.get_mut(at)
-    }
-
-    fn outgoing_due(&self) -> Option<Instant> {
-        // A client gives up after twice the interval; a tenth earlier than agreed covers timers.
-        self.heart_beat
-            .outgoing
-            .map(|interval| self.last_write + interval * 9 / 10)
-    }
-
-    fn incoming_due(&self) -> Instant {
-        let interval = self.heart_beat.incoming.unwrap_or(PING_INTERVAL);
-        self.last_read + grace(interval)
-    }
-
-    /// A client without heart-beats may be half open; only its transport can tell. SockJS has
-    /// heart-beats of its own, which STOMP's replace.
-    fn ping_due(&self) -> Option<Instant> {
-        if self.transport.is_sockjs() {
-            let last = self.last_write.max(self.last_ping);
-            let is_wanted = self.heart_beat.outgoing.is_none();
-            return is_wanted.then(|| last + SOCKJS_INTERVAL);
-        }
-        let silent_since = self.last_read.max(self.last_ping);
-        self.heart_beat
-            .incoming
-            .is_none()
-            .then(|| silent_since + PING_INTERVAL)
-    }
-}
-
-/// How long a client may be silent: two and a half times what was agreed.
-fn grace(interval: Duration) -> Duration {
-    interval * 5 / 2
 }
 
 fn anonymous() -> UserName {
