@@ -30,6 +30,7 @@ impl Session {
                 self.readings.ask(slot, span, limit);
                 self.read();
             }
+            Step::Wait => {}
             Step::Live {
                 receipt,
                 recovered,
@@ -37,11 +38,7 @@ impl Session {
             } => {
                 let told = receipt.is_some();
                 if let Some(receipt) = receipt {
-                    let mut frame = Frame::new(Command::Receipt).with("receipt-id", &receipt);
-                    if let Some(recovered) = recovered {
-                        frame = frame.with("recovered", if recovered { "true" } else { "false" });
-                    }
-                    self.write(&frame);
+                    self.subscribed(&receipt, recovered);
                 }
                 if recovered == Some(false) && !told && self.guarantees.journaled {
                     let detail = "the past that was asked for cannot be had in full now";
@@ -60,5 +57,20 @@ impl Session {
             .binary_search_by_key(&slot, |s| s.slot)
             .ok()?;
         self.subscriptions.get_mut(at)
+    }
+
+    /// Answers the SUBSCRIBE of a subscription that ends before its past has been sent.
+    pub(super) fn end_attaching(&mut self, subscription: &mut Subscription) {
+        if let Some((receipt, recovered)) = subscription.end() {
+            self.subscribed(&receipt, recovered);
+        }
+    }
+
+    fn subscribed(&mut self, receipt: &str, recovered: Option<bool>) {
+        let mut frame = Frame::new(Command::Receipt).with("receipt-id", receipt);
+        if let Some(recovered) = recovered {
+            frame = frame.with("recovered", if recovered { "true" } else { "false" });
+        }
+        self.write(&frame);
     }
 }

@@ -14,9 +14,12 @@ const PING_INTERVAL: Duration = Duration::from_secs(30);
 const SOCKJS_INTERVAL: Duration = Duration::from_secs(25);
 
 impl Session {
-    /// A sign of life from the client's transport, without octets.
+    /// A sign of life from the client's transport, without octets. It counts as a control frame.
     pub fn heard(&mut self, now: Instant) {
         self.last_read = now;
+        if !self.is_ending() && !self.allows_control(now) {
+            self.flooded(None);
+        }
     }
 
     /// Octets went to the client.
@@ -46,14 +49,22 @@ impl Session {
             self.outputs.push_back(Output::Write(Outgoing::Ping));
             self.last_ping = now;
         }
-        if self.incoming_due() <= now {
-            if self.wants_input() {
-                let detail = "the client has been silent for too long";
-                self.fail(CloseReason::HeartBeatTimeout, detail, None);
-            } else {
-                // We have not been listening, so silence says nothing about the client.
+        if !self.wants_input() {
+            // We have not been listening, so silence says nothing about the client.
+            if self.incoming_due() <= now {
                 self.last_read = now;
             }
+            self.unfinished_since = self.unfinished_since.map(|_| now);
+            return;
+        }
+        if self.incoming_due() <= now {
+            let detail = "the client has been silent for too long";
+            return self.fail(CloseReason::HeartBeatTimeout, detail, None);
+        }
+        if self.frame_due().is_some_and(|due| now >= due) {
+            let receipt = self.decoder.receipt().map(str::to_owned);
+            let detail = "a frame has had no end for too long";
+            self.fail(CloseReason::FrameTimeout, detail, receipt.as_deref());
         }
     }
 
@@ -68,6 +79,7 @@ impl Session {
             opening,
             self.outgoing_due(),
             self.ping_due(),
+            self.frame_due(),
             Some(self.incoming_due()),
         ];
         dues.into_iter().flatten().min()
@@ -78,6 +90,11 @@ impl Session {
         self.heart_beat
             .outgoing
             .map(|interval| self.last_write + interval * 9 / 10)
+    }
+
+    fn frame_due(&self) -> Option<Instant> {
+        let since = self.unfinished_since?;
+        Some(since + self.settings.frame_deadline)
     }
 
     fn incoming_due(&self) -> Instant {

@@ -9,14 +9,18 @@
 pub mod message;
 pub mod output;
 
+mod acknowledge;
 mod attach;
 mod clock;
 mod connect;
 mod ending;
 mod frames;
+mod publication;
 mod rate;
 mod readings;
 mod subscription;
+mod transaction;
+mod window;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -30,9 +34,11 @@ use shared::stomp::{Command, Frame, Version};
 use shared::stomp::{Decoded, Decoder, Limits};
 
 use self::output::{Outgoing, Output, Slot};
+use self::publication::InFlight;
 use self::rate::Rate;
 use self::readings::Readings;
 use self::subscription::Subscription;
+use self::transaction::Transactions;
 use crate::close::CloseReason;
 use crate::config::Settings;
 use crate::outbox::Delivery;
@@ -67,7 +73,11 @@ pub struct Session {
     series: Series,
     in_flight_bytes: usize,
     next_token: u64,
+    transactions: Transactions,
     rate: Option<Rate>,
+    control_rate: Option<Rate>,
+    /// Since when a frame has been incomplete although everything was read.
+    unfinished_since: Option<Instant>,
     heart_beat: HeartBeat,
     last_read: Instant,
     last_write: Instant,
@@ -90,11 +100,6 @@ enum State {
     Draining,
     /// The last output, the close, is in the queue.
     Closed(CloseReason),
-}
-
-struct InFlight {
-    receipt: Option<String>,
-    bytes: usize,
 }
 
 /// How a publish ended well.
@@ -137,7 +142,10 @@ impl Session {
             series: Series::default(),
             in_flight_bytes: 0,
             next_token: 0,
+            transactions: Transactions::default(),
             rate: settings.send_rate.map(Rate::new),
+            control_rate: settings.control_rate.map(Rate::new),
+            unfinished_since: None,
             heart_beat: HeartBeat {
                 outgoing: None,
                 incoming: None,
@@ -156,37 +164,19 @@ impl Session {
         if self.is_ending() {
             return;
         }
+        // Line ends are padding after a frame, and a heart-beat where there is nothing else.
+        let is_padding = octets.iter().all(|octet| matches!(octet, b'\r' | b'\n'));
+        let is_control = is_padding && (octets.is_empty() || self.unfinished_since.is_none());
+        if is_control && !self.allows_control(now) {
+            return self.flooded(None);
+        }
         self.decoder.feed(octets);
         self.take_frames(now);
     }
 
     /// The answer to [`Output::Publish`].
     pub fn published(&mut self, now: Instant, token: u64, answer: Result<Published, PublishError>) {
-        let Some(InFlight { receipt, bytes }) = self.in_flight.remove(&token) else {
-            return;
-        };
-        self.in_flight_bytes -= bytes;
-        if self.closing().is_some() {
-            return;
-        }
-        match (answer, receipt) {
-            (Ok(Published::Done(accepted)), Some(receipt)) => {
-                let frame = Frame::new(Command::Receipt)
-                    .with("receipt-id", &receipt)
-                    .with("message-id", &accepted.id.to_string())
-                    .with("created-at", &accepted.id.created_at_rfc3339());
-                self.write(&frame);
-            }
-            (Ok(_), _) => {}
-            (Err(error), receipt) => {
-                let reason = match error {
-                    PublishError::Full => CloseReason::JournalFull,
-                    PublishError::Overloaded => CloseReason::Overloaded,
-                    PublishError::Unavailable => CloseReason::BrokerUnavailable,
-                };
-                self.fail(reason, &error.to_string(), receipt.as_deref());
-            }
-        }
+        self.settle(token, answer);
         self.finish_if_idle();
         self.take_frames(now);
     }
@@ -198,8 +188,10 @@ impl Session {
             return;
         }
         if !confirmed {
-            let reason = CloseReason::BrokerUnavailable;
-            self.fail(reason, "the broker did not confirm the subscription", None);
+            let receipt = self.subscription(slot).and_then(Subscription::end);
+            let receipt = receipt.as_ref().map(|(receipt, _)| receipt.as_str());
+            let detail = "the broker did not confirm the subscription";
+            self.fail(CloseReason::BrokerUnavailable, detail, receipt);
             return;
         }
         if let Some(subscription) = self.subscription(slot) {
@@ -238,8 +230,8 @@ impl Session {
         let Some(subscription) = self.subscription(delivery.slot) else {
             return;
         };
-        if let Some(encoded) = subscription.deliver(delivery) {
-            self.outputs.push_back(Output::Deliver(encoded));
+        if let Some(delivery) = subscription.deliver(delivery) {
+            self.outputs.push_back(Output::Deliver(delivery));
         }
     }
 
@@ -286,16 +278,28 @@ impl Session {
             let frame = match self.stalled.take() {
                 Some(frame) => frame,
                 None => match self.decoder.next() {
-                    Ok(Some(Decoded::Frame(frame))) => frame,
+                    Ok(Some(Decoded::Frame(frame))) => {
+                        self.unfinished_since = None;
+                        if is_control(frame.command) && !self.allows_control(now) {
+                            return self.flooded(frame.header("receipt"));
+                        }
+                        frame
+                    }
                     Ok(Some(Decoded::HeartBeat)) => continue,
-                    Ok(None) => return,
+                    Ok(None) => {
+                        let is_unfinished = self.decoder.buffered() > 0;
+                        let since = self.unfinished_since.unwrap_or(now);
+                        self.unfinished_since = is_unfinished.then_some(since);
+                        return;
+                    }
                     Err(error) => {
                         let reason = if error.is_too_large() {
                             CloseReason::FrameTooLarge
                         } else {
                             CloseReason::ProtocolError
                         };
-                        return self.fail(reason, &error.to_string(), None);
+                        let receipt = self.decoder.receipt().map(str::to_owned);
+                        return self.fail(reason, &error.to_string(), receipt.as_deref());
                     }
                 },
             };
@@ -313,11 +317,35 @@ impl Session {
         self.in_flight.len() < MAX_IN_FLIGHT && self.in_flight_bytes < MAX_IN_FLIGHT_BYTES
     }
 
+    fn allows_control(&mut self, now: Instant) -> bool {
+        self.control_rate
+            .as_mut()
+            .is_none_or(|rate| rate.allow(now))
+    }
+
+    fn flooded(&mut self, receipt: Option<&str>) {
+        let detail = "more frames other than SEND, ACK and NACK a second than are allowed";
+        self.fail(CloseReason::RateLimited, detail, receipt);
+    }
+
+    /// RECEIPT, where one was asked for (STOMP 1.2, section "RECEIPT").
+    fn acknowledged(&mut self, receipt: Option<String>) {
+        if let Some(receipt) = receipt {
+            self.write(&Frame::new(Command::Receipt).with("receipt-id", &receipt));
+        }
+    }
+
     fn write(&mut self, frame: &Frame) {
         let octets = encode(frame, self.version);
         self.outputs
             .push_back(Output::Write(Outgoing::Text(octets)));
     }
+}
+
+/// Whether a frame counts against the rate of control frames: those that carry messages, or say
+/// that they arrived, are as many as there are messages.
+fn is_control(command: Command) -> bool {
+    !matches!(command, Command::Send | Command::Ack | Command::Nack)
 }
 
 fn anonymous() -> UserName {
