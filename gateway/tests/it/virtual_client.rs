@@ -100,7 +100,7 @@ impl Client {
                     self.session.wrote(self.now);
                 }
                 Output::Write(frame) => self.frames.push(decoded(&frame)),
-                Output::Deliver(encoded) => self.frames.push(decoded(&encoded.frame)),
+                Output::Deliver(delivery) => self.frames.push(decoded(&delivery.encoded.frame)),
                 Output::Publish {
                     token,
                     draft,
@@ -150,7 +150,11 @@ impl Client {
         self.arrive(slot, id, false);
     }
 
-    pub(crate) fn arrive(&mut self, slot: u32, id: u64, ephemeral: bool) {
+    pub(crate) fn ephemeral(&mut self, slot: u32, id: u64) {
+        self.arrive(slot, id, true);
+    }
+
+    fn arrive(&mut self, slot: u32, id: u64, ephemeral: bool) {
         let text = format!("MESSAGE\nmessage-id:{}\n\n\0", message_id(id));
         let frame = Outgoing::Text(text.into());
         self.outbox.push(

@@ -18,9 +18,10 @@ async fn application_headers_are_forwarded_and_those_that_are_ours_or_secret_nev
     let backend = backend(&[]).await;
     let _storing = backend.storing().await;
     let mut wire = subscribed(&backend.gateway(&[]).await).await;
+    wire.send("BEGIN\ntransaction:no\n\n\0").await;
     wire.send(
         "SEND\ndestination:/app/rooms/r\ncontent-type:text/plain\ncolour:blue\n\
-         receipt:no\nReceipt:no\nsubscription:no\nSUBSCRIPTION:no\nmessage-id:no\nMessage-Id:no\n\
+         transaction:no\nreceipt:no\nReceipt:no\nsubscription:no\nSUBSCRIPTION:no\nmessage-id:no\nMessage-Id:no\n\
          sender:no\nSender:no\nlogin:no\nLogin:no\npasscode:no\nPassCode:no\n\
          authorization:no\nAuthorization:no\nTransaction:no\nack:no\nAck:no\n\
          created-at:no\nprev:no\nreplayed:no\nephemeral:false\nEphemeral:no\npersist:false\n\
@@ -29,6 +30,7 @@ async fn application_headers_are_forwarded_and_those_that_are_ours_or_secret_nev
          colour:red\nempty:\nColour:Blue\n\nhi\0",
     )
     .await;
+    wire.send("COMMIT\ntransaction:no\n\n\0").await;
     // The RECEIPT may come before the MESSAGE or after it.
     let mut frames = [wire.next().await, wire.next().await];
     frames.sort();
