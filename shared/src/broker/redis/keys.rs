@@ -117,6 +117,7 @@ mod tests {
             queue("a", "queue/b:c"),
             queue("{1}:room:x", "topic/x"),
             queue(&longest, "queue/x"),
+            queue("a", "queue/x"),
             RoomName::parse("user:a:queue:x").unwrap(),
         ];
         for (at, room) in rooms.iter().enumerate() {
