@@ -5,9 +5,10 @@ use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use hyper::body::Body;
+use hyper::body::Incoming;
 use hyper::header::CONNECTION;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -20,10 +21,11 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::Gateway;
 use crate::answer::{Answer, error, set, unavailable};
+use crate::api::{self, Api};
 use crate::config::Settings;
 use crate::handshake;
-use crate::history;
 use crate::pages::Shelf;
 pub use crate::pages::{Page, Pages};
 use crate::past::Past;
@@ -48,7 +50,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub struct Server<C> {
     settings: Arc<Settings>,
     metrics: Metrics,
-    past: Arc<Past>,
+    api: Api,
     shelf: Shelf,
     clients: C,
     tasks: TaskTracker,
@@ -61,15 +63,16 @@ impl<C: Serve> Server<C> {
         settings: Arc<Settings>,
         metrics: Metrics,
         past: Arc<Past>,
-        pages: Pages,
+        mut pages: Pages,
         clients: C,
         tasks: TaskTracker,
         stop: CancellationToken,
     ) -> Self {
+        pages.0.push(api::DESCRIPTION);
         Self {
+            api: Api::new(Arc::clone(&settings), past),
             settings,
             metrics,
-            past,
             shelf: Shelf::new(pages),
             clients,
             tasks,
@@ -77,9 +80,17 @@ impl<C: Serve> Server<C> {
         }
     }
 
+    /// The same server, which takes messages by POST too, for this gateway.
+    pub(crate) fn publishing(self, gateway: Arc<Gateway>) -> Self {
+        Self {
+            api: self.api.publishing(gateway),
+            ..self
+        }
+    }
+
     /// Accepts connections until `stop` is cancelled, then closes the listener and returns. HTTP
-    /// connections then finish what they are answering, within the write timeout; upgraded ones go
-    /// on until their clients are served. All of them are in `tasks`.
+    /// connections then finish what they are answering, and send it within the write timeout;
+    /// upgraded ones go on until their clients are served. All of them are in `tasks`.
     ///
     /// At most `max_connections` are open. Further ones are answered 503 with `Retry-After` and
     /// closed, so that a load balancer or client goes elsewhere.
@@ -131,9 +142,15 @@ impl<C: Serve> Server<C> {
             tracing::debug!(%address, %reason, "connection lost before its first request");
             return;
         }
+        let answering = AtomicBool::new(false);
         let service = service_fn(|request| {
-            let (server, place) = (&self, &place);
-            async move { Ok::<_, Infallible>(server.answer(request, address, place).await) }
+            let (server, place, answering) = (&self, &place, &answering);
+            async move {
+                answering.store(true, Ordering::Relaxed);
+                let answer = server.answer(request, address, place).await;
+                answering.store(false, Ordering::Relaxed);
+                Ok::<_, Infallible>(answer)
+            }
         });
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
@@ -152,7 +169,15 @@ impl<C: Serve> Server<C> {
                 }
             } => {
                 connection.as_mut().graceful_shutdown();
-                timeout(self.settings.write_timeout, connection).await.unwrap_or(Ok(()))
+                loop {
+                    let patience = timeout(self.settings.write_timeout, connection.as_mut());
+                    match patience.await {
+                        Ok(ended) => break ended,
+                        // Each answer has deadlines of its own, and its client is owed it.
+                        Err(_) if answering.load(Ordering::Relaxed) => {}
+                        Err(_) => break Ok(()),
+                    }
+                }
             }
         };
         if let Err(reason) = ended {
@@ -160,14 +185,15 @@ impl<C: Serve> Server<C> {
         }
     }
 
-    /// Answers one request. Its body is never read.
-    async fn answer<B: Body>(
+    /// Answers one request. Only the API reads a body.
+    async fn answer(
         self: &Arc<Self>,
-        mut request: Request<B>,
+        mut request: Request<Incoming>,
         address: SocketAddr,
         place: &Arc<Place>,
     ) -> Answer {
-        let path = request.uri().path();
+        let (method, uri) = (request.method().clone(), request.uri().clone());
+        let path = uri.path();
         let answer = if place.is_refusal {
             closing(unavailable(
                 "overloaded",
@@ -188,11 +214,9 @@ impl<C: Serve> Server<C> {
                 }
                 Err(refusal) => refusal.answer(),
             }
-        } else if let Some(room) = history::room_in(path) {
-            let (query, headers) = (request.uri().query(), request.headers());
-            let origins = &self.settings.origins;
-            history::answer(room, request.method(), query, headers, &self.past, origins).await
-        } else if let Some(page) = self.shelf.answer(path, request.method(), request.headers()) {
+        } else if let Some(room) = api::room_in(path) {
+            self.api.answer(room, request).await
+        } else if let Some(page) = self.shelf.answer(path, &method, request.headers()) {
             page
         } else {
             error(
@@ -214,7 +238,6 @@ impl<C: Serve> Server<C> {
             .http_requests
             .with_label_values(&[class])
             .inc();
-        let (method, path) = (request.method(), request.uri().path());
         tracing::debug!(%address, %method, path, status = status.as_u16(), "request");
         answer
     }

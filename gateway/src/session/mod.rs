@@ -509,6 +509,7 @@ fn grace(interval: Duration) -> Duration {
     interval * 5 / 2
 }
 
-fn anonymous() -> UserName {
+/// Who a client is that gives no name.
+pub(crate) fn anonymous() -> UserName {
     UserName::parse("anonymous").expect("the literal is a user name")
 }
