@@ -9,6 +9,7 @@ mod binary;
 mod gaps;
 mod history;
 mod http;
+mod openapi;
 mod outages;
 mod post;
 mod post_refused;
