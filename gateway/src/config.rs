@@ -20,7 +20,7 @@ const TIMES: &str = "Times";
 /// What a gateway is told on its command line. Standalone takes the same flags.
 #[derive(Args, Clone, Debug)]
 pub struct GatewayArgs {
-    /// Where clients connect, IP:PORT: WebSocket on /ws, history on /api/rooms/{room}/messages.
+    /// Where clients connect, IP:PORT: WebSocket on /ws, HTTP on /api/rooms/{room}/messages.
     /// 0.0.0.0:8080 is reached from other machines; port 0 is a free one, which is logged
     #[arg(long, env = "ROOMCAST_LISTEN", value_name = "IP:PORT", value_parser = address,
         default_value = "127.0.0.1:8080", help_heading = CONNECTIONS)]
@@ -44,7 +44,8 @@ pub struct GatewayArgs {
         value_parser = clap::value_parser!(u32).range(1..=10_000_000), help_heading = LIMITS)]
     pub max_connections: u32,
 
-    /// The largest STOMP frame that a client may send, headers included, 1KiB to 16MiB
+    /// The largest STOMP frame that a client may send, and the largest message by POST, headers
+    /// included, 1KiB to 16MiB
     #[arg(long, env = "ROOMCAST_MAX_FRAME_BYTES", value_name = "SIZE", default_value = "64KiB",
         help_heading = LIMITS)]
     pub max_frame_bytes: ByteSize,
@@ -65,7 +66,7 @@ pub struct GatewayArgs {
         value_parser = clap::value_parser!(u32).range(0..=10_000), help_heading = LIMITS)]
     pub max_history: u32,
 
-    /// How many messages a second a connection may send; 0 is no limit
+    /// How many messages a second a STOMP connection may send; 0 is no limit
     #[arg(long, env = "ROOMCAST_SEND_RATE", value_name = "MESSAGES", default_value_t = 0,
         help_heading = LIMITS)]
     pub send_rate: u32,
@@ -88,12 +89,13 @@ pub struct GatewayArgs {
         help_heading = DESTINATIONS)]
     pub destination_send: Vec<Template>,
 
-    /// What the RECEIPT of a SEND waits for, unless its header `receipt-after` says
+    /// What the RECEIPT of a SEND, and the answer to a POST, waits for, unless its header
+    /// `receipt-after` or its parameter `receipt` says
     #[arg(long, env = "ROOMCAST_RECEIPT_AFTER", value_name = "WHAT", value_enum,
         default_value_t = ReceiptAfter::Accepted, help_heading = DESTINATIONS)]
     pub receipt_after: ReceiptAfter,
 
-    /// How long a RECEIPT may wait for the store; after it, it is withheld
+    /// How long a RECEIPT may wait for the store; after it, it is withheld, and a POST answered 504
     #[arg(long, env = "ROOMCAST_RECEIPT_TIMEOUT", value_name = "TIME", default_value = "30s",
         value_parser = positive_duration, help_heading = DESTINATIONS)]
     pub receipt_timeout: Duration,

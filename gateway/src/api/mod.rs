@@ -9,7 +9,7 @@ mod post;
 
 use std::sync::Arc;
 
-use hyper::body::Incoming;
+use hyper::body::Body;
 use hyper::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
     ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ALLOW, HOST, HeaderMap, HeaderValue,
@@ -67,7 +67,7 @@ impl Api {
     }
 
     /// Answers a request to `room` (percent-encoded).
-    pub(crate) async fn answer(&self, room: &str, request: Request<Incoming>) -> Answer {
+    pub(crate) async fn answer<B: Body>(&self, room: &str, request: Request<B>) -> Answer {
         let (head, body) = request.into_parts();
         let query = head.uri.query().unwrap_or_default();
         let origin = allowed_origin(&head.headers, &self.settings.origins);

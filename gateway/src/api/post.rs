@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use hyper::StatusCode;
-use hyper::body::Incoming;
+use hyper::body::Body;
 use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName};
 use hyper::http::request::Parts;
 use serde_json::json;
@@ -50,12 +50,12 @@ impl Posts {
 
     /// Answers a POST to `room` (percent-encoded); `is_allowed` says whether the page that sends
     /// it may, where it is one.
-    pub(super) async fn answer(
+    pub(super) async fn answer<B: Body>(
         &self,
         room: &str,
         is_allowed: bool,
         head: &Parts,
-        body: Incoming,
+        body: B,
     ) -> Answer {
         // Before anything is refused, so that the client is not cut off while it still sends.
         let deadline = self.gateway.settings.connect_deadline;
