@@ -215,6 +215,17 @@ async fn what_is_too_large_is_told_so_although_it_is_still_being_sent() {
     let _storing = backend.storing().await;
     gateway.post("r", &fits).await.created();
 
+    // Whoever still sends is let finish, or a reset would take the answer.
+    let body = whole.to_string();
+    let request = gateway.request("POST", PATH, &[JSON, "Connection: close"], body.as_bytes());
+    let (first, rest) = request.split_at(request.len() / 2);
+    let mut stream = gateway.connect().await;
+    stream.write_all(first).await.unwrap();
+    let early = timeout(Duration::from_millis(300), stream.readable()).await;
+    assert!(early.is_err(), "it is answered before it is sent");
+    stream.write_all(rest).await.unwrap();
+    assert_eq!(answer(&mut stream).await.status, 413);
+
     // Far too much is not read, and not asked for.
     let mut stream = gateway.connect().await;
     let huge = format!(
