@@ -29,7 +29,8 @@ pub(crate) struct Publisher {
 impl Publisher {
     /// Publishes a draft. Drafts for one room are accepted in the order of the calls.
     ///
-    /// The answer is the broker's, or the store's where `until` says so.
+    /// The answer is the broker's, or the store's where `until` says so; for what is ephemeral it is
+    /// always the broker's.
     ///
     /// # Errors
     /// [`PublishError`], as the broker gives it.
@@ -38,11 +39,12 @@ impl Publisher {
         draft: Draft,
         until: ReceiptAfter,
     ) -> impl Future<Output = Result<Published, PublishError>> + Send + use<> {
+        let wait = until == ReceiptAfter::Stored && !draft.ephemeral;
         let accepting = self.accept(draft, until);
         let receipts = Arc::clone(&self.receipts);
         async move {
             let accepted = accepting.await?;
-            if until == ReceiptAfter::Stored && !receipts.wait(accepted.id).await {
+            if wait && !receipts.wait(accepted.id).await {
                 return Ok(Published::Withheld);
             }
             Ok(Published::Done(accepted))
@@ -60,10 +62,13 @@ impl Publisher {
         until: ReceiptAfter,
     ) -> impl Future<Output = Result<Accepted, PublishError>> + Send + use<> {
         self.metrics.messages_received.inc();
-        let notified =
-            until == ReceiptAfter::Stored || self.broker.guarantees().shows_stored_only();
-        draft.notify = notified.then_some(self.gateway);
-        draft.newer_than = self.hub.newest(&draft.room);
+        // What is ephemeral has no place in the order of the room, and no store to tell of it.
+        if !draft.ephemeral {
+            let notified =
+                until == ReceiptAfter::Stored || self.broker.guarantees().shows_stored_only();
+            draft.notify = notified.then_some(self.gateway);
+            draft.newer_than = self.hub.newest(&draft.room);
+        }
         let started = Instant::now();
         let accepting = self.broker.publish(draft);
         let metrics = Arc::clone(&self.metrics);

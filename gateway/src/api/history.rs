@@ -83,7 +83,10 @@ fn question(query: &str) -> Result<(Span, usize), QueryError> {
 }
 
 fn id(parameter: &'static str, text: &str) -> Result<MessageId, QueryError> {
-    text.parse().map_err(|_| QueryError::Id { parameter })
+    text.parse()
+        .ok()
+        .filter(|id: &MessageId| !id.is_ephemeral())
+        .ok_or(QueryError::Id { parameter })
 }
 
 /// Why a query makes no sense.
@@ -91,7 +94,9 @@ fn id(parameter: &'static str, text: &str) -> Result<MessageId, QueryError> {
 enum QueryError {
     #[error("limit must be a number from 1 to {MAX_LIMIT}.")]
     Limit,
-    #[error("{parameter} must be the id of a message, as its `id` or `message-id` gives it.")]
+    #[error(
+        "{parameter} must be the id of a stored message, as its `id` or `message-id` gives it."
+    )]
     Id { parameter: &'static str },
     #[error("Give before or after, not both.")]
     Both,

@@ -7,6 +7,7 @@
 mod affinity;
 mod attach;
 mod binary;
+mod ephemeral;
 mod gaps;
 mod history;
 mod http;
@@ -15,6 +16,7 @@ mod outages;
 mod post;
 mod post_refused;
 mod posting;
+mod queues;
 mod receipts;
 mod running;
 mod serving;
