@@ -11,6 +11,7 @@ use shared::config::{ConfigError, address, duration, positive_duration};
 
 pub use crate::destination::{DestinationError, Destinations, Template};
 pub use crate::origin::{AllowedOrigin, Origins};
+pub use crate::sockjs::ClientUrl;
 
 const CONNECTIONS: &str = "Connections";
 const LIMITS: &str = "Limits";
@@ -20,7 +21,8 @@ const TIMES: &str = "Times";
 /// What a gateway is told on its command line. Standalone takes the same flags.
 #[derive(Args, Clone, Debug)]
 pub struct GatewayArgs {
-    /// Where clients connect, IP:PORT: WebSocket on /ws, history on /api/rooms/{room}/messages.
+    /// Where clients connect, IP:PORT: WebSocket on /ws, SockJS on /sockjs, HTTP on
+    /// /api/rooms/{room}/messages.
     /// 0.0.0.0:8080 is reached from other machines; port 0 is a free one, which is logged
     #[arg(long, env = "ROOMCAST_LISTEN", value_name = "IP:PORT", value_parser = address,
         default_value = "127.0.0.1:8080", help_heading = CONNECTIONS)]
@@ -33,6 +35,13 @@ pub struct GatewayArgs {
         value_delimiter = ',', help_heading = CONNECTIONS)]
     pub allowed_origins: Vec<AllowedOrigin>,
 
+    /// Where the page that SockJS opens in a frame, for browsers without CORS, loads SockJS's client
+    /// from; / at the start is this server
+    #[arg(long, env = "ROOMCAST_SOCKJS_CLIENT_URL", value_name = "URL",
+        default_value = "https://cdn.jsdelivr.net/npm/sockjs-client@1/dist/sockjs.min.js",
+        help_heading = CONNECTIONS)]
+    pub sockjs_client_url: ClientUrl,
+
     /// How clients prove who they are
     #[arg(long, env = "ROOMCAST_AUTH", value_name = "HOW", value_enum,
         default_value_t = Auth::None, help_heading = CONNECTIONS)]
@@ -44,7 +53,8 @@ pub struct GatewayArgs {
         value_parser = clap::value_parser!(u32).range(1..=10_000_000), help_heading = LIMITS)]
     pub max_connections: u32,
 
-    /// The largest STOMP frame that a client may send, headers included, 1KiB to 16MiB
+    /// The largest STOMP frame that a client may send, and the largest message by POST, headers
+    /// included, 1KiB to 16MiB
     #[arg(long, env = "ROOMCAST_MAX_FRAME_BYTES", value_name = "SIZE", default_value = "64KiB",
         help_heading = LIMITS)]
     pub max_frame_bytes: ByteSize,
@@ -84,7 +94,7 @@ pub struct GatewayArgs {
         value_parser = clap::value_parser!(u32).range(0..=10_000), help_heading = LIMITS)]
     pub max_history: u32,
 
-    /// How many messages a second a connection may send; 0 is no limit
+    /// How many messages a second a STOMP connection may send; 0 is no limit
     #[arg(long, env = "ROOMCAST_SEND_RATE", value_name = "MESSAGES", default_value_t = 0,
         help_heading = LIMITS)]
     pub send_rate: u32,
@@ -113,12 +123,13 @@ pub struct GatewayArgs {
         help_heading = DESTINATIONS)]
     pub destination_send: Vec<Template>,
 
-    /// What the RECEIPT of a SEND waits for, unless its header `receipt-after` says
+    /// What the RECEIPT of a SEND, and the answer to a POST, waits for, unless its header
+    /// `receipt-after` or its parameter `receipt` says
     #[arg(long, env = "ROOMCAST_RECEIPT_AFTER", value_name = "WHAT", value_enum,
         default_value_t = ReceiptAfter::Accepted, help_heading = DESTINATIONS)]
     pub receipt_after: ReceiptAfter,
 
-    /// How long a RECEIPT may wait for the store; after it, it is withheld
+    /// How long a RECEIPT may wait for the store; after it, it is withheld, and a POST answered 504
     #[arg(long, env = "ROOMCAST_RECEIPT_TIMEOUT", value_name = "TIME", default_value = "30s",
         value_parser = positive_duration, help_heading = DESTINATIONS)]
     pub receipt_timeout: Duration,
@@ -182,6 +193,8 @@ pub struct Settings {
     pub listen: SocketAddr,
     /// The web pages that may connect.
     pub origins: Origins,
+    /// Where SockJS's client is for the page in a frame.
+    pub sockjs_client_url: ClientUrl,
     /// How clients prove who they are.
     pub auth: Auth,
     /// Connections at one time.
@@ -250,6 +263,7 @@ impl Settings {
         Ok(Self {
             listen: args.listen,
             origins: Origins(args.allowed_origins.clone()),
+            sockjs_client_url: args.sockjs_client_url.clone(),
             auth: args.auth,
             max_connections: args.max_connections as usize,
             max_frame_bytes,

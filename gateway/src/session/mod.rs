@@ -348,6 +348,7 @@ fn is_control(command: Command) -> bool {
     !matches!(command, Command::Send | Command::Ack | Command::Nack)
 }
 
-fn anonymous() -> UserName {
+/// Who a client is that gives no name.
+pub(crate) fn anonymous() -> UserName {
     UserName::parse("anonymous").expect("the literal is a user name")
 }
