@@ -105,7 +105,12 @@ async fn a_request_that_makes_no_sense_is_told_so_and_the_session_goes_on() {
         "POST /sockjs/0/unknown/xhr_send",
         "POST /sockjs/0/unknown/jsonp_send",
     ] {
-        assert_eq!(request(&gateway, line, &[], b"[\"x\"]").await.status, 404);
+        assert_eq!(
+            request(&gateway.address, line, &[], b"[\"x\"]")
+                .await
+                .status,
+            404
+        );
     }
 }
 
@@ -128,13 +133,13 @@ async fn a_session_counts_as_a_connection() {
     let kim = Client::open(&gateway, "xhr_streaming").await;
     // The session and its stream are two.
     let path = "POST /sockjs/000/another/xhr";
-    let mut reply = request(&gateway, path, &[], b"").await;
+    let mut reply = request(&gateway.address, path, &[], b"").await;
     assert_eq!(reply.status, 503);
     assert_eq!(reply.header("Retry-After"), Some("5"));
     assert!(reply.text().await.contains("\"overloaded\""));
     drop(kim);
     harness::until("there to be room again", async || {
-        request(&gateway, path, &[], b"").await.status == 200
+        request(&gateway.address, path, &[], b"").await.status == 200
     })
     .await;
 }

@@ -2,8 +2,14 @@
 
 use std::time::Duration;
 
-use super::http::{Client, TRANSPORTS};
+use bytes::Bytes;
+use gateway::session::output::Outgoing;
+use gateway::transport::{Peer, Serve, Transport};
+use tokio::time::{interval, timeout};
+
+use super::http::{Client, TRANSPORTS, request};
 use crate::running::backend;
+use crate::serving::serving_to;
 
 const CLOSE_ANYTHING: &str = "NONSENSE\n\n\0";
 
@@ -168,8 +174,48 @@ async fn a_server_that_stops_tells_its_sessions_and_begins_none() {
             .await;
     }
     // The one between its polls keeps nobody.
-    tokio::time::timeout(Duration::from_secs(5), gateway.ended)
+    timeout(Duration::from_secs(5), gateway.ended)
         .await
         .unwrap()
         .unwrap();
+}
+
+/// Says something every 50 ms, and does not stop.
+struct Ticker;
+
+impl Serve for Ticker {
+    fn serve<T: Transport>(
+        &self,
+        transport: T,
+        _peer: Peer,
+    ) -> impl Future<Output = ()> + Send + 'static {
+        tick(transport)
+    }
+}
+
+async fn tick(mut transport: impl Transport) {
+    let mut ticks = interval(Duration::from_millis(50));
+    loop {
+        tokio::select! {
+            _incoming = transport.next() => {}
+            _ = ticks.tick() => {
+                let tick = Outgoing::Text(Bytes::from_static(b"tick"));
+                transport.queue(tick).unwrap();
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_stream_lasts_for_as_long_as_its_session_whatever_becomes_of_its_connection() {
+    let serving = serving_to(&["--write-timeout", "100ms"], Ticker).await;
+    let line = "POST /sockjs/0/a/xhr_streaming";
+    let mut stream = request(&serving.address, line, &[], b"").await;
+    assert!(stream.chunk().await.unwrap().starts_with("hhh"));
+    assert_eq!(stream.chunk().await.unwrap(), "o\n");
+    // No further request is taken on the connection, and the answer is to be finished.
+    serving.stop.cancel();
+    for _ in 0..30 {
+        assert_eq!(stream.chunk().await.unwrap(), "a[\"tick\"]\n");
+    }
 }

@@ -18,9 +18,9 @@ pub(super) struct Reply {
 }
 
 /// Sends a request with these headers on a connection of its own.
-pub(super) async fn request(gateway: &Running, line: &str, headers: &[&str], body: &[u8]) -> Reply {
-    let mut stream = TcpStream::connect(&gateway.address).await.unwrap();
-    let host = format!("Host: {}", gateway.address);
+pub(super) async fn request(address: &str, line: &str, headers: &[&str], body: &[u8]) -> Reply {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let host = format!("Host: {address}");
     let length = format!("Content-Length: {}", body.len());
     let line = format!("{line} HTTP/1.1");
     let head = [&[&*line, &host, &length], headers].concat();
@@ -138,7 +138,7 @@ impl<'a> Client<'a> {
             "xhr" | "xhr_streaming" => format!("POST {}/{}", self.path, self.transport),
             other => format!("GET {}/{other}?c=_jp.cb", self.path),
         };
-        let reply = request(self.gateway, &line, &[], b"").await;
+        let reply = request(&self.gateway.address, &line, &[], b"").await;
         assert_eq!(reply.status, 200, "{line}");
         reply
     }
@@ -241,10 +241,16 @@ impl<'a> Client<'a> {
             let body = [b"d=", body].concat();
             let body: String = body.iter().map(|b| format!("%{b:02x}")).collect();
             let body = body.replacen("%64%3d", "d=", 1);
-            return request(self.gateway, &line, &[form], body.as_bytes()).await;
+            return request(&self.gateway.address, &line, &[form], body.as_bytes()).await;
         }
         let line = format!("POST {path}/xhr_send");
-        request(self.gateway, &line, &["Content-Type: text/plain"], body).await
+        request(
+            &self.gateway.address,
+            &line,
+            &["Content-Type: text/plain"],
+            body,
+        )
+        .await
     }
 }
 

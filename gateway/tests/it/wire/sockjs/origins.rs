@@ -30,7 +30,7 @@ async fn a_page_of_another_origin_is_refused_unless_it_is_allowed() {
         {
             // A session of its own, for one that is there already has a receiver.
             let line = line.replace("/0/", &format!("/0/{number}{}", origin.len()));
-            let reply = request(&gateway, &line, &[origin], b"").await;
+            let reply = request(&gateway.address, &line, &[origin], b"").await;
             let status = if is_allowed { 200 } else { 403 };
             assert_eq!(reply.status, status, "{line} {origin}");
             let named = origin.strip_prefix("Origin: ").filter(|_| is_allowed);
@@ -49,11 +49,11 @@ async fn an_answer_names_the_page_s_origin_and_never_all() {
     let gateway = gateway(&["--allowed-origin", "*"]).await;
     for origin in ["https://any.example", "null"] {
         let header = format!("Origin: {origin}");
-        let reply = request(&gateway, "GET /sockjs/info", &[&header], b"").await;
+        let reply = request(&gateway.address, "GET /sockjs/info", &[&header], b"").await;
         assert_eq!(reply.header("Access-Control-Allow-Origin"), Some(origin));
         assert_eq!(reply.header("Vary"), Some("Origin"));
     }
-    let reply = request(&gateway, "GET /sockjs/info", &[], b"").await;
+    let reply = request(&gateway.address, "GET /sockjs/info", &[], b"").await;
     assert_eq!(reply.header("Access-Control-Allow-Origin"), None);
     assert_eq!(reply.header("Vary"), Some("Origin"));
 }
@@ -72,7 +72,7 @@ async fn what_a_browser_asks_before_it_sends_is_answered_for_a_year() {
         ("/sockjs/0/a/xhr_send", "OPTIONS, POST"),
         ("/sockjs/0/a/xhr_streaming", "OPTIONS, POST"),
     ] {
-        let mut reply = request(&gateway, &format!("OPTIONS {path}"), &headers, b"").await;
+        let mut reply = request(&gateway.address, &format!("OPTIONS {path}"), &headers, b"").await;
         assert_eq!((reply.status, &*reply.text().await), (204, ""), "{path}");
         for (name, value) in [
             ("Access-Control-Allow-Origin", "https://app.example"),
@@ -86,7 +86,7 @@ async fn what_a_browser_asks_before_it_sends_is_answered_for_a_year() {
         }
     }
     let evil = ["Origin: https://evil.example"];
-    let reply = request(&gateway, "OPTIONS /sockjs/0/a/xhr", &evil, b"").await;
+    let reply = request(&gateway.address, "OPTIONS /sockjs/0/a/xhr", &evil, b"").await;
     assert_eq!(reply.status, 403);
 }
 
@@ -128,7 +128,7 @@ async fn a_script_or_frame_of_another_site_is_judged_by_the_page_that_asks() {
         ] {
             number += 1;
             let line = line.replace("/s/", &format!("/{number}/"));
-            let reply = request(&gateway, &line, headers, b"").await;
+            let reply = request(&gateway.address, &line, headers, b"").await;
             assert_eq!(reply.status, status, "{line} {headers:?}");
         }
     }

@@ -9,7 +9,7 @@ const NOT_CACHED: &str = "no-store, no-cache, no-transform, must-revalidate, max
 async fn the_prefix_greets() {
     let gateway = backend(&[]).await.gateway(&[]).await;
     for path in ["/sockjs", "/sockjs/"] {
-        let mut reply = request(&gateway, &format!("GET {path}"), &[], b"").await;
+        let mut reply = request(&gateway.address, &format!("GET {path}"), &[], b"").await;
         assert_eq!(
             (reply.status, &*reply.text().await),
             (200, "Welcome to SockJS!\n")
@@ -26,7 +26,7 @@ async fn info_says_what_there_is_and_a_number_that_cannot_be_guessed() {
     let gateway = backend(&[]).await.gateway(&[]).await;
     let mut numbers = Vec::new();
     for _ in 0..3 {
-        let mut reply = request(&gateway, "GET /sockjs/info?t=1", &[], b"").await;
+        let mut reply = request(&gateway.address, "GET /sockjs/info?t=1", &[], b"").await;
         assert_eq!(
             reply.header("Content-Type"),
             Some("application/json; charset=UTF-8")
@@ -53,7 +53,13 @@ async fn the_frame_s_page_loads_the_client_that_is_set_and_is_kept() {
         "https://app.example,https://b.example:8443",
     ];
     let gateway = backend(&[]).await.gateway(&flags).await;
-    let mut page = request(&gateway, "GET /sockjs/iframe-1.6.1.html?t=1", &[], b"").await;
+    let mut page = request(
+        &gateway.address,
+        "GET /sockjs/iframe-1.6.1.html?t=1",
+        &[],
+        b"",
+    )
+    .await;
     assert_eq!(page.status, 200);
     assert_eq!(
         page.header("Content-Type"),
@@ -75,7 +81,7 @@ async fn the_frame_s_page_loads_the_client_that_is_set_and_is_kept() {
     );
 
     let known = format!("If-None-Match: {}", page.header("ETag").unwrap());
-    let mut again = request(&gateway, "GET /sockjs/iframe.html", &[&known], b"").await;
+    let mut again = request(&gateway.address, "GET /sockjs/iframe.html", &[&known], b"").await;
     assert_eq!((again.status, &*again.text().await), (304, ""));
     assert_eq!(again.header("Content-Type"), None);
 }
@@ -83,7 +89,7 @@ async fn the_frame_s_page_loads_the_client_that_is_set_and_is_kept() {
 #[tokio::test]
 async fn the_client_of_the_frame_s_page_is_the_public_one_unless_set() {
     let gateway = backend(&[]).await.gateway(&[]).await;
-    let mut page = request(&gateway, "GET /sockjs/iframe.html", &[], b"").await;
+    let mut page = request(&gateway.address, "GET /sockjs/iframe.html", &[], b"").await;
     let url = "https://cdn.jsdelivr.net/npm/sockjs-client@1/dist/sockjs.min.js";
     let text = page.text().await;
     assert!(
@@ -106,7 +112,7 @@ async fn what_is_not_there_is_404_and_another_method_405() {
         "/sockjs/a./b/xhr",
         "/sockjsx",
     ] {
-        let reply = request(&gateway, &format!("POST {path}"), &[], b"").await;
+        let reply = request(&gateway.address, &format!("POST {path}"), &[], b"").await;
         assert_eq!(reply.status, 404, "{path}");
     }
     for (line, allow) in [
@@ -117,7 +123,7 @@ async fn what_is_not_there_is_404_and_another_method_405() {
         ("GET /sockjs/a/b/jsonp_send", "POST"),
         ("POST /sockjs/a/b/websocket", "GET"),
     ] {
-        let mut reply = request(&gateway, line, &[], b"").await;
+        let mut reply = request(&gateway.address, line, &[], b"").await;
         assert_eq!((reply.status, &*reply.text().await), (405, ""), "{line}");
         assert_eq!(reply.header("Allow"), Some(allow), "{line}");
         assert_eq!(reply.header("Content-Type"), None, "{line}");
@@ -143,7 +149,7 @@ async fn nothing_of_a_session_is_kept_guessed_or_buffered() {
             "application/javascript; charset=UTF-8",
         ),
     ] {
-        let reply = request(&gateway, line, &[], b"").await;
+        let reply = request(&gateway.address, line, &[], b"").await;
         assert_eq!(reply.status, 200);
         assert_eq!(reply.header("Content-Type"), Some(kind), "{line}");
         assert_eq!(reply.header("Cache-Control"), Some(NOT_CACHED), "{line}");
@@ -164,10 +170,16 @@ async fn a_callback_that_is_no_name_is_refused_before_a_session_begins() {
             ("?callback=a%3Cb", "invalid \"callback\" parameter\n"),
         ] {
             let line = format!("GET /sockjs/0/s/{transport}{query}");
-            let mut reply = request(&gateway, &line, &[], b"").await;
+            let mut reply = request(&gateway.address, &line, &[], b"").await;
             assert_eq!((reply.status, &*reply.text().await), (500, told), "{line}");
         }
     }
-    let sent = request(&gateway, "POST /sockjs/0/s/xhr_send", &[], b"[\"x\"]").await;
+    let sent = request(
+        &gateway.address,
+        "POST /sockjs/0/s/xhr_send",
+        &[],
+        b"[\"x\"]",
+    )
+    .await;
     assert_eq!(sent.status, 404);
 }

@@ -134,7 +134,7 @@ async fn a_request_that_is_no_upgrade_or_of_a_foreign_page_is_refused() {
     let gateway = backend(&[]).await.gateway(&[]).await;
     for path in ["/sockjs/websocket", "/sockjs/0/a/websocket"] {
         let line = format!("GET {path}");
-        let mut reply = request(&gateway, &line, &[], b"").await;
+        let mut reply = request(&gateway.address, &line, &[], b"").await;
         let told = "Can \"Upgrade\" only to \"WebSocket\".\n";
         assert_eq!((reply.status, &*reply.text().await), (400, told));
         let headers = [
@@ -144,6 +144,9 @@ async fn a_request_that_is_no_upgrade_or_of_a_foreign_page_is_refused() {
             "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
             "Origin: https://evil.example",
         ];
-        assert_eq!(request(&gateway, &line, &headers, b"").await.status, 403);
+        assert_eq!(
+            request(&gateway.address, &line, &headers, b"").await.status,
+            403
+        );
     }
 }
