@@ -16,6 +16,7 @@ use hyper::service::service_fn;
 use hyper::{Request, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use shared::metrics::Metrics;
+use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::time::sleep;
@@ -40,6 +41,9 @@ const HEAD: usize = 16 << 10;
 /// How long a connection may be used for HTTP. Then what is being answered is finished, and a
 /// client that has more to ask connects again.
 const HTTP_LIFETIME: Duration = Duration::from_secs(120);
+
+/// How long a client's system may not answer before its connection is given up.
+const VANISHED: Duration = Duration::from_secs(60);
 
 /// Connections over the limit that are told so; more are closed without a word.
 const REFUSALS: usize = 256;
@@ -148,8 +152,7 @@ impl<C: Serve> Server<C> {
     }
 
     async fn serve(self: Arc<Self>, stream: TcpStream, address: SocketAddr, place: Arc<Place>) {
-        // Frames are gathered before they are written; the kernel must not wait for more.
-        if let Err(reason) = stream.set_nodelay(true) {
+        if let Err(reason) = prepare(&stream, self.settings.write_timeout) {
             tracing::debug!(%address, %reason, "connection lost before its first request");
             return;
         }
@@ -287,6 +290,20 @@ impl<C: Serve> Server<C> {
             connection.await;
         });
     }
+}
+
+/// Makes the system write at once, for frames are gathered before they are written, and give up a
+/// connection whose client has vanished. Where nothing is ever written to see that by, it asks.
+fn prepare(stream: &TcpStream, write_timeout: Duration) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let socket = SockRef::from(stream);
+    let keepalive = TcpKeepalive::new()
+        .with_time(VANISHED / 2)
+        .with_interval(VANISHED / 6);
+    socket.set_tcp_keepalive(&keepalive)?;
+    #[cfg(target_os = "linux")]
+    socket.set_tcp_user_timeout(Some(VANISHED.max(write_timeout)))?;
+    Ok(())
 }
 
 /// What follows a prefix in a path.
