@@ -20,6 +20,8 @@ pub mod transport;
 
 pub mod websocket;
 
+mod metered;
+
 mod connection;
 
 pub mod session;

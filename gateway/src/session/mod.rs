@@ -127,7 +127,9 @@ impl Session {
             state: State::Opening { deadline },
             decoder: Decoder::new(Limits {
                 frame_bytes: settings.max_frame_bytes,
-                ..Limits::default()
+                headers: settings.max_headers,
+                header_bytes: settings.max_header_bytes,
+                headers_bytes: settings.max_headers_bytes,
             }),
             version: Version::V1_0,
             user: anonymous(),
@@ -357,7 +359,8 @@ impl Session {
                         } else {
                             CloseReason::ProtocolError
                         };
-                        return self.fail(reason, &error.to_string(), None);
+                        let receipt = self.decoder.failed_receipt().map(str::to_owned);
+                        return self.fail(reason, &error.to_string(), receipt.as_deref());
                     }
                 },
             };

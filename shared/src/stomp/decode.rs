@@ -62,6 +62,8 @@ pub struct Decoder {
     /// How much of `buffer` has been searched in vain for the end of the line or body.
     searched: usize,
     state: State,
+    /// The `receipt` header of the frame that failed.
+    failed_receipt: Option<Box<str>>,
 }
 
 #[derive(Debug)]
@@ -106,6 +108,7 @@ impl Decoder {
             buffer,
             searched: 0,
             state: State::Between,
+            failed_receipt: None,
         }
     }
 
@@ -142,6 +145,12 @@ impl Decoder {
         step
     }
 
+    /// After an error, the `receipt` header of the frame that has it, where that had been read: the
+    /// ERROR that answers it names it (STOMP 1.2, ERROR).
+    pub fn failed_receipt(&self) -> Option<&str> {
+        self.failed_receipt.as_deref()
+    }
+
     /// Octets that are held for a frame which is not complete.
     pub fn buffered(&self) -> usize {
         let headers = match &self.state {
@@ -166,19 +175,24 @@ impl Decoder {
                     };
                     self.state = State::Headers(head);
                 }
-                State::Headers(mut head) => match self.header(&mut head)? {
-                    Header::One => self.state = State::Headers(head),
-                    Header::End => {
-                        let length = self.content_length(&head)?;
-                        self.state = State::Body(head, length);
+                State::Headers(mut head) => {
+                    let read = self.header(&mut head);
+                    match self.blame(read, &head)? {
+                        Header::One => self.state = State::Headers(head),
+                        Header::End => {
+                            let length = self.content_length(&head);
+                            let length = self.blame(length, &head)?;
+                            self.state = State::Body(head, length);
+                        }
+                        Header::Wait => {
+                            self.state = State::Headers(head);
+                            return Ok(None);
+                        }
                     }
-                    Header::Wait => {
-                        self.state = State::Headers(head);
-                        return Ok(None);
-                    }
-                },
+                }
                 State::Body(head, length) => {
-                    let Some(body) = self.body(&head, length)? else {
+                    let body = self.body(&head, length);
+                    let Some(body) = self.blame(body, &head)? else {
                         self.state = State::Body(head, length);
                         return Ok(None);
                     };
@@ -194,6 +208,16 @@ impl Decoder {
                 State::Failed(error) => return Err(error),
             }
         }
+    }
+
+    /// Keeps what names the frame, should this be its end.
+    fn blame<T>(&mut self, read: Result<T, DecodeError>, head: &Head) -> Result<T, DecodeError> {
+        if read.is_err() {
+            let mut headers = head.headers.iter();
+            let receipt = headers.find(|(name, _)| *name == "receipt");
+            self.failed_receipt = receipt.map(|(_, value)| value.into());
+        }
+        read
     }
 
     /// STOMP 1.2, Augmented BNF: any number of line ends may stand between frames. CR LF counts in
