@@ -62,7 +62,7 @@ pub struct Decoder {
     /// How much of `buffer` has been searched in vain for the end of the line or body.
     searched: usize,
     state: State,
-    /// The `receipt` header of the frame that failed.
+    /// The `receipt` of the frame that failed.
     failed_receipt: Option<Box<str>>,
 }
 
@@ -145,12 +145,6 @@ impl Decoder {
         step
     }
 
-    /// After an error, the `receipt` header of the frame that has it, where that had been read: the
-    /// ERROR that answers it names it (STOMP 1.2, ERROR).
-    pub fn failed_receipt(&self) -> Option<&str> {
-        self.failed_receipt.as_deref()
-    }
-
     /// Octets that are held for a frame which is not complete.
     pub fn buffered(&self) -> usize {
         let headers = match &self.state {
@@ -158,6 +152,16 @@ impl Decoder {
             State::Between | State::Command | State::Failed(_) => 0,
         };
         self.buffer.len() + headers
+    }
+
+    /// The header `receipt` of the frame that is not complete, or of the one that failed, where it
+    /// was read before: what an ERROR about that frame should name (STOMP 1.2, section "ERROR").
+    pub fn receipt(&self) -> Option<&str> {
+        match &self.state {
+            State::Headers(head) | State::Body(head, _) => head.receipt(),
+            State::Failed(_) => self.failed_receipt.as_deref(),
+            State::Between | State::Command => None,
+        }
     }
 
     fn step(&mut self) -> Result<Option<Decoded>, DecodeError> {
@@ -175,24 +179,21 @@ impl Decoder {
                     };
                     self.state = State::Headers(head);
                 }
-                State::Headers(mut head) => {
-                    let read = self.header(&mut head);
-                    match self.blame(read, &head)? {
-                        Header::One => self.state = State::Headers(head),
-                        Header::End => {
-                            let length = self.content_length(&head);
-                            let length = self.blame(length, &head)?;
-                            self.state = State::Body(head, length);
-                        }
-                        Header::Wait => {
-                            self.state = State::Headers(head);
-                            return Ok(None);
-                        }
+                State::Headers(mut head) => match self.header(&mut head) {
+                    Err(error) => return Err(self.refuse(&head, error)),
+                    Ok(Header::One) => self.state = State::Headers(head),
+                    Ok(Header::End) => match self.content_length(&head) {
+                        Err(error) => return Err(self.refuse(&head, error)),
+                        Ok(length) => self.state = State::Body(head, length),
+                    },
+                    Ok(Header::Wait) => {
+                        self.state = State::Headers(head);
+                        return Ok(None);
                     }
-                }
+                },
                 State::Body(head, length) => {
                     let body = self.body(&head, length);
-                    let Some(body) = self.blame(body, &head)? else {
+                    let Some(body) = body.map_err(|error| self.refuse(&head, error))? else {
                         self.state = State::Body(head, length);
                         return Ok(None);
                     };
@@ -210,14 +211,9 @@ impl Decoder {
         }
     }
 
-    /// Keeps what names the frame, should this be its end.
-    fn blame<T>(&mut self, read: Result<T, DecodeError>, head: &Head) -> Result<T, DecodeError> {
-        if read.is_err() {
-            let mut headers = head.headers.iter();
-            let receipt = headers.find(|(name, _)| *name == "receipt");
-            self.failed_receipt = receipt.map(|(_, value)| value.into());
-        }
-        read
+    fn refuse(&mut self, head: &Head, error: DecodeError) -> DecodeError {
+        self.failed_receipt = head.receipt().map(Box::from);
+        error
     }
 
     /// STOMP 1.2, Augmented BNF: any number of line ends may stand between frames. CR LF counts in
@@ -437,6 +433,15 @@ impl Decoder {
         } else {
             Version::V1_2
         }
+    }
+}
+
+impl Head {
+    fn receipt(&self) -> Option<&str> {
+        let mut headers = self.headers.iter();
+        headers
+            .find(|(name, _)| *name == "receipt")
+            .map(|(_, value)| value)
     }
 }
 

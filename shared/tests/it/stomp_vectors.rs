@@ -412,7 +412,7 @@ fn a_frame_that_failed_is_named_by_its_receipt_where_that_had_come() {
         decoder.feed(octets.as_bytes());
         while decoder.next().is_ok_and(|decoded| decoded.is_some()) {}
         assert!(decoder.next().is_err(), "{octets:?}");
-        decoder.failed_receipt().map(str::to_owned)
+        decoder.receipt().map(str::to_owned)
     };
     let receipt = || Some("a:1".to_owned());
     assert_eq!(

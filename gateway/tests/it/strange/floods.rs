@@ -2,7 +2,51 @@
 
 use crate::strange::Watched;
 use crate::wire::Wire;
-use crate::wire::raw::{CONTINUATION, FIN, PING, TEXT, masked};
+use crate::wire::raw::{BINARY, CONTINUATION, FIN, PING, PONG, TEXT, masked};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_flood_of_what_is_no_message_is_an_error() {
+    let watched = Watched::start(&["--control-rate", "10"]).await;
+    let subscription = "SUBSCRIBE\nid:0\ndestination:/topic/rooms/r\n\n\0UNSUBSCRIBE\nid:0\n\n\0";
+    let floods = [
+        ("pings", masked(FIN | PING, b"?")),
+        ("pongs", masked(FIN | PONG, b"")),
+        ("heart-beats", masked(FIN | TEXT, b"\n")),
+        (
+            "heart-beats of the other kind",
+            masked(FIN | BINARY, b"\r\n"),
+        ),
+        ("messages without an octet", masked(FIN | TEXT, b"")),
+        ("subscriptions", masked(FIN | TEXT, subscription.as_bytes())),
+    ];
+    for (what, flood) in &floods {
+        let mut wire = Wire::connected(&watched.gateway, "1.2").await;
+        // Far more than ten a second, and a hundred at once.
+        wire.raw(&flood.repeat(2_000)).await;
+        let error = wire.next().await;
+        assert!(error.contains("\ncode:rate-limited\n"), "{what}: {error:?}");
+        wire.expect_close(1013).await;
+    }
+    watched
+        .ended(&[("rate-limited", floods.len() as u64)])
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_comes_back_to_all_its_rooms_is_no_flood() {
+    let watched = Watched::start(&[]).await;
+    let mut wire = Wire::connected(&watched.gateway, "1.2").await;
+    for id in 0..256 {
+        wire.send(&format!(
+            "SUBSCRIBE\nid:{id}\ndestination:/topic/rooms/r{id}\n\n\0"
+        ))
+        .await;
+    }
+    wire.send("DISCONNECT\nreceipt:1\n\n\0").await;
+    wire.expect("RECEIPT\nreceipt-id:1\n\n\0").await;
+    wire.expect_close(1000).await;
+    watched.ended(&[("client-disconnected", 1)]).await;
+}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn fragments_without_an_octet_are_not_taken_for_ever() {

@@ -1,5 +1,7 @@
 //! Who is slow, or says nothing, or does not wait.
 
+use std::time::Duration;
+
 use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
@@ -8,6 +10,9 @@ use crate::running::Running;
 use crate::strange::Watched;
 use crate::wire::Wire;
 use crate::wire::raw::{FIN, TEXT, masked};
+
+/// How often a slow client sends an octet.
+const DRIBBLE: Duration = Duration::from_millis(50);
 
 /// A way to the gateway that forwards nothing any more once `cut`, and tells neither side.
 async fn cable(gateway: &Running, cut: CancellationToken) -> String {
@@ -184,4 +189,41 @@ async fn who_does_not_wait_for_connected_is_served_in_order() {
     watched
         .ended(&[("client-disconnected", 1), ("not-connected", 1)])
         .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_frame_that_never_ends_is_an_error_whatever_comes_of_it() {
+    let watched = Watched::start(&["--frame-deadline", "1s"]).await;
+    let gateway = &watched.gateway;
+    let (receipt, none) = ("receipt-id:7\n", "");
+    for (begun, octet, named) in [
+        ("S", "", none),
+        ("SEND\ndestination:/app/rooms/r\nreceipt:7\n", "x", receipt),
+        (
+            "SEND\ndestination:/app/rooms/r\nreceipt:7\n\n",
+            "\n",
+            receipt,
+        ),
+    ] {
+        let mut wire = Wire::connected(gateway, "1.2").await;
+        wire.send(begun).await;
+        // What dribbles in does not help it.
+        let error = loop {
+            tokio::select! {
+                error = wire.next() => break error,
+                () = tokio::time::sleep(DRIBBLE) => {}
+            }
+            wire.try_raw(&masked(FIN | TEXT, octet.as_bytes()))
+                .await
+                .ok();
+        };
+        let lines = format!("content-type:text/plain\n{named}content-length:");
+        assert!(
+            error.contains("\ncode:frame-timeout\n"),
+            "{begun:?}: {error:?}"
+        );
+        assert!(error.contains(&lines), "{begun:?}: {error:?}");
+        wire.expect_close(1008).await;
+    }
+    watched.ended(&[("frame-timeout", 3)]).await;
 }

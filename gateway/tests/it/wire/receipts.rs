@@ -55,6 +55,18 @@ async fn every_frame_but_connect_gets_the_receipt_it_asks_for() {
                 "RECEIPT\nreceipt-id:send\nmessage-id:*\ncreated-at:*\n\n\0",
             ),
             (
+                "BEGIN\ntransaction:t\nreceipt:begin\n\n\0",
+                "RECEIPT\nreceipt-id:begin\n\n\0",
+            ),
+            (
+                "ABORT\ntransaction:t\nreceipt:abort\n\n\0",
+                "RECEIPT\nreceipt-id:abort\n\n\0",
+            ),
+            (
+                "BEGIN\ntransaction:t\n\n\0COMMIT\ntransaction:t\nreceipt:commit\n\n\0",
+                "RECEIPT\nreceipt-id:commit\n\n\0",
+            ),
+            (
                 "UNSUBSCRIBE\nid:0\nreceipt:unsub\n\n\0",
                 "RECEIPT\nreceipt-id:unsub\n\n\0",
             ),
