@@ -252,6 +252,13 @@ impl Session {
         }
     }
 
+    /// Ends the session with an ERROR: the client broke its transport's protocol, in this way.
+    pub fn broken(&mut self, how: &str) {
+        if self.closing().is_none() {
+            self.fail(CloseReason::ProtocolError, how, None);
+        }
+    }
+
     /// The next thing to do.
     pub fn poll(&mut self) -> Option<Output> {
         self.outputs.pop_front()

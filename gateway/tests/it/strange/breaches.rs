@@ -49,6 +49,11 @@ async fn a_breach_of_the_web_socket_protocol_is_an_error_and_a_close_with_1002()
                 error.contains("\ncode:malformed-frame\n"),
                 "{what}: {error:?}"
             );
+            let is_named = error.contains("\n\nWebSocket protocol error: ");
+            assert!(
+                is_named || error.contains("\n\nUTF-8 "),
+                "{what}: {error:?}"
+            );
             wire.expect_close(1002).await;
         }
     }
