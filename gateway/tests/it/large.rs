@@ -152,7 +152,8 @@ fn assert_same(frames: &[Frame], bodies: &[(&str, Bytes)]) {
 async fn several_megabytes_in_flight_pass_no_bound() {
     let backend = backend(&[]).await;
     let storing = backend.storing().await;
-    let gateway = backend.gateway(&FLAGS).await;
+    let flags = ["--max-frame-bytes", "1025KiB", "--max-outbox-bytes", "4MiB"];
+    let gateway = backend.gateway(&flags).await;
     let mut readers = Vec::new();
     for number in 0..2 {
         let mut reader = gateway.client(&format!("reader{number}")).await;
@@ -184,7 +185,7 @@ async fn several_megabytes_in_flight_pass_no_bound() {
                 assert_eq!(message.body[0], b'0' + number);
                 let waiting = gateway.metrics.gateway.outbox_bytes.get();
                 assert!(
-                    waiting <= 2 * (2100 << 10),
+                    waiting <= 2 * (4 << 20),
                     "{waiting} octets wait for two clients"
                 );
             }

@@ -98,7 +98,7 @@ async fn who_never_reads_while_the_room_is_busy_is_cut_off() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_hundred_who_never_finish_their_handshake_are_let_go() {
-    let watched = Watched::start(&["--connect-deadline", "1s"]).await;
+    let watched = Watched::start(&["--connect-deadline", "3s"]).await;
     let mut streams = Vec::new();
     for number in 0..100 {
         let mut stream = TcpStream::connect(&watched.gateway.address).await.unwrap();
@@ -135,7 +135,7 @@ async fn a_hundred_who_never_finish_their_handshake_are_let_go() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_hundred_who_never_connect_are_told_so() {
-    let watched = Watched::start(&["--connect-deadline", "1s"]).await;
+    let watched = Watched::start(&["--connect-deadline", "3s"]).await;
     let mut wires = Vec::new();
     for number in 0..100 {
         let mut wire = Wire::open(&watched.gateway).await;
