@@ -59,6 +59,21 @@ pub struct GatewayArgs {
         help_heading = LIMITS)]
     pub max_frame_bytes: ByteSize,
 
+    /// How many header lines a STOMP frame may have
+    #[arg(long, env = "ROOMCAST_MAX_HEADERS", value_name = "COUNT", default_value_t = 100,
+        value_parser = clap::value_parser!(u32).range(10..=10_000), help_heading = LIMITS)]
+    pub max_headers: u32,
+
+    /// The longest header line of a STOMP frame, 256B to 1MiB
+    #[arg(long, env = "ROOMCAST_MAX_HEADER_BYTES", value_name = "SIZE", default_value = "8KiB",
+        help_heading = LIMITS)]
+    pub max_header_bytes: ByteSize,
+
+    /// The header lines of a STOMP frame together, 1KiB to 16MiB
+    #[arg(long, env = "ROOMCAST_MAX_HEADERS_BYTES", value_name = "SIZE", default_value = "64KiB",
+        help_heading = LIMITS)]
+    pub max_headers_bytes: ByteSize,
+
     /// How much may wait for a client that reads slowly before it is disconnected; at least twice
     /// --max-frame-bytes. A client that comes back with `after` gets what it missed
     #[arg(long, env = "ROOMCAST_MAX_OUTBOX_BYTES", value_name = "SIZE", default_value = "512KiB",
@@ -201,6 +216,12 @@ pub struct Settings {
     pub max_connections: usize,
     /// Octets of a STOMP frame from a client, headers included.
     pub max_frame_bytes: usize,
+    /// Header lines of a STOMP frame from a client.
+    pub max_headers: usize,
+    /// Octets of one of them.
+    pub max_header_bytes: usize,
+    /// Octets of all of them together.
+    pub max_headers_bytes: usize,
     /// Octets that may wait for a client.
     pub max_outbox_bytes: usize,
     /// Subscriptions of one connection.
@@ -267,6 +288,14 @@ impl Settings {
             auth: args.auth,
             max_connections: args.max_connections as usize,
             max_frame_bytes,
+            max_headers: args.max_headers as usize,
+            max_header_bytes: size("--max-header-bytes", args.max_header_bytes, 1 << 8, 1 << 20)?,
+            max_headers_bytes: size(
+                "--max-headers-bytes",
+                args.max_headers_bytes,
+                1 << 10,
+                16 << 20,
+            )?,
             max_outbox_bytes,
             max_subscriptions: args.max_subscriptions as usize,
             max_unacknowledged: args.max_unacknowledged as usize,
@@ -367,6 +396,9 @@ mod tests {
         for (flags, names) in [
             (["--max-frame-bytes", "10"], "--max-frame-bytes"),
             (["--max-outbox-bytes", "64KiB"], "--max-outbox-bytes"),
+            (["--max-headers", "1"], "--max-headers"),
+            (["--max-header-bytes", "2MiB"], "--max-header-bytes"),
+            (["--max-headers-bytes", "1B"], "--max-headers-bytes"),
             (["--max-connections", "0"], "--max-connections"),
             (["--heartbeat", "1ms"], "--heartbeat"),
             (["--write-timeout", "0s"], "--write-timeout"),

@@ -23,6 +23,8 @@ pub mod transport;
 
 pub mod websocket;
 
+mod metered;
+
 pub mod sockjs;
 
 mod connection;

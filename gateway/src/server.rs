@@ -201,6 +201,13 @@ impl<C: Serve> Server<C> {
             }
         };
         if let Err(reason) = ended {
+            let label = if reason.is_timeout() {
+                "timeout"
+            } else {
+                "broken"
+            };
+            let failures = &self.metrics.gateway.http_failures;
+            failures.with_label_values(&[label]).inc();
             tracing::debug!(%address, %reason, "HTTP connection failed");
         }
     }

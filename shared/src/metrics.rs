@@ -58,6 +58,8 @@ pub struct GatewayMetrics {
     pub rooms: IntGauge,
     /// HTTP requests answered, by `code` class (`2xx`, `4xx`, `5xx`).
     pub http_requests: IntCounterVec,
+    /// Connections whose request never came or was no HTTP, by `reason` (`timeout`, `broken`).
+    pub http_failures: IntCounterVec,
 }
 
 /// What every user of a broker counts.
@@ -193,6 +195,12 @@ impl GatewayMetrics {
                 "gateway_http_requests_total",
                 "HTTP requests answered, by class of status",
                 &["code"],
+            ),
+            http_failures: counters(
+                r,
+                "gateway_http_failures_total",
+                "Connections whose request never came, or was no HTTP",
+                &["reason"],
             ),
         }
     }

@@ -129,7 +129,9 @@ impl Session {
             state: State::Opening { deadline },
             decoder: Decoder::new(Limits {
                 frame_bytes: settings.max_frame_bytes,
-                ..Limits::default()
+                headers: settings.max_headers,
+                header_bytes: settings.max_header_bytes,
+                headers_bytes: settings.max_headers_bytes,
             }),
             version: Version::V1_0,
             user: anonymous(),
@@ -247,6 +249,13 @@ impl Session {
     pub fn cut(&mut self, reason: CloseReason) {
         if self.closing().is_none() {
             self.fail(reason, reason.message(), None);
+        }
+    }
+
+    /// Ends the session with an ERROR: the client broke its transport's protocol, in this way.
+    pub fn broken(&mut self, how: &str) {
+        if self.closing().is_none() {
+            self.fail(CloseReason::ProtocolError, how, None);
         }
     }
 

@@ -8,6 +8,7 @@ mod frames;
 mod heartbeats;
 mod limits;
 mod message;
+pub(crate) mod raw;
 mod receipts;
 mod sockjs;
 mod transactions;
@@ -22,7 +23,7 @@ use tokio_tungstenite::{WebSocketStream, client_async};
 
 use crate::running::Running;
 
-const DEADLINE: Duration = Duration::from_secs(20);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
 
 /// A client without any knowledge of STOMP.
 pub(crate) struct Wire {
