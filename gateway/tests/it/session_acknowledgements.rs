@@ -1,5 +1,7 @@
 //! The session's acknowledgements: what may be unacknowledged, what an ACK covers, and what waits.
 
+use proptest::prelude::*;
+
 use gateway::close::CloseReason;
 use gateway::session::output::Slot;
 use shared::broker::Guarantees;
@@ -312,4 +314,48 @@ fn an_ephemeral_message_is_acknowledged_like_any_other() {
     assert_eq!(client.messages(), [6, 2]);
     client.say(&ack("1.2", "ACK", 2, "receipt:a\n"));
     assert_eq!(client.take().header("receipt-id"), Some("a"));
+}
+
+proptest! {
+    /// Whatever a subscriber acknowledges in whatever order: it is never further ahead than its
+    /// window, and gets everything once and in order.
+    #[test]
+    fn a_subscriber_runs_no_further_ahead_than_its_window_and_misses_nothing(
+        steps in proptest::collection::vec(proptest::option::of(any::<usize>()), 0..80),
+        window in 1..5usize,
+        cumulative in any::<bool>(),
+    ) {
+        let mut client = Client::connected(&["--max-unacknowledged", &window.to_string()]);
+        let mode = if cumulative { "client" } else { "client-individual" };
+        client.say(&format!("SUBSCRIBE\nid:s\ndestination:/topic/rooms/r\nack:{mode}\n\n\0"));
+        client.confirm(0);
+        let (mut live, mut delivered, mut open) = (0, Vec::<u64>::new(), Vec::<u64>::new());
+        // At the end every message is acknowledged, so that all of them come.
+        let all = (0..steps.len()).map(Some);
+        for step in steps.clone().into_iter().chain(all) {
+            let before = delivered.len();
+            match step {
+                None => {
+                    live += 1;
+                    client.live(0, live);
+                }
+                Some(_) if delivered.is_empty() => continue,
+                Some(at) => {
+                    let id = delivered[at % delivered.len()];
+                    client.say(&format!("ACK\nid:{}/s\n\n\0", message_id(id)));
+                    if let Some(at) = open.iter().position(|each| *each == id) {
+                        let from = if cumulative { 0 } else { at };
+                        open.drain(from..=at);
+                    }
+                }
+            }
+            let came = client.messages();
+            open.extend(&came);
+            delivered.extend(&came);
+            let expected = (live as usize).min(before + window - (open.len() - came.len()));
+            prop_assert_eq!(delivered.len(), expected);
+        }
+        prop_assert_eq!(delivered, (1..=live).collect::<Vec<_>>());
+        prop_assert_eq!(client.closed, None);
+    }
 }

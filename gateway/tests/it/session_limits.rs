@@ -93,6 +93,13 @@ fn a_frame_that_has_begun_must_end_in_time() {
     assert_eq!(error.header("code"), Some("frame-timeout"));
     assert_eq!(error.header("receipt-id"), Some("q"));
     assert_eq!(client.closed, Some(CloseReason::FrameTimeout));
+
+    for begun in ["S", "SEND\n", "SEND\n\n", "SEND\n\nx", "\r"] {
+        let mut client = Client::connected(&["--frame-deadline", "5s"]);
+        client.say(begun);
+        client.pass(Duration::from_secs(5));
+        assert_eq!(client.closed, Some(CloseReason::FrameTimeout), "{begun:?}");
+    }
 }
 
 #[test]
@@ -122,6 +129,35 @@ fn a_frame_that_we_do_not_read_has_no_deadline() {
     assert_eq!(client.closed, None);
     client.say("x\0");
     assert_eq!(client.publishes.len(), 2);
+}
+
+#[test]
+fn a_frame_that_nobody_will_read_is_no_reason_to_wake_up() {
+    let mut client = Client::connected(&["--frame-deadline", "5s"]);
+    client.say("SEND\ndestination:/app/rooms/r\nreceipt:1\n\n\0SEND\n");
+    client.session.drain();
+    client.pass(Duration::from_secs(6));
+    assert_eq!(client.closed, None, "what is in flight is finished first");
+    assert!(client.session.timeout().unwrap() > client.now);
+}
+
+#[test]
+fn a_client_that_reads_slowly_is_given_its_time_when_it_is_heard_again() {
+    let mut client = Client::connected(&["--frame-deadline", "5s"]);
+    let pair = "BEGIN\ntransaction:t\nreceipt:b\n\n\0ABORT\ntransaction:t\nreceipt:a\n\n\0";
+    let frames = format!("{}SEND\n", pair.repeat(200));
+    client.session.receive(client.now, frames.as_bytes());
+    assert!(
+        !client.session.wants_input(),
+        "nothing of it has been written"
+    );
+    client.session.tick(client.now + Duration::from_secs(6));
+    client.collect();
+    assert!(client.session.wants_input());
+    client.pass(Duration::from_secs(10));
+    assert_eq!(client.closed, None);
+    client.pass(Duration::from_secs(1));
+    assert_eq!(client.closed, Some(CloseReason::FrameTimeout));
 }
 
 #[test]

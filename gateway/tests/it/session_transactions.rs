@@ -1,12 +1,16 @@
 //! The session's transactions: nothing before COMMIT, all of it after, and what each receipt says.
 
+use std::collections::{HashMap, VecDeque};
+
+use proptest::prelude::*;
+
 use gateway::close::CloseReason;
 use gateway::config::ReceiptAfter;
 use gateway::session::Published;
 use shared::broker::{Guarantees, PublishError};
 use shared::stomp::Command;
 
-use crate::virtual_client::{Client, message_id};
+use crate::virtual_client::{Client, JOURNALED, message_id};
 
 fn send(body: &str, more: &str) -> String {
     format!("SEND\ndestination:/app/rooms/r\ntransaction:t\n{more}\n{body}\0")
@@ -89,10 +93,7 @@ fn acknowledgements_in_a_transaction_count_at_commit() {
             ),
             ("1.2", format!("id:{}/s", message_id(1))),
         ] {
-            let mut client = Client::new(
-                &["--max-unacknowledged", "1"],
-                crate::virtual_client::JOURNALED,
-            );
+            let mut client = Client::new(&["--max-unacknowledged", "1"], JOURNALED);
             client.say(&format!("CONNECT\naccept-version:{version}\n\n\0"));
             client.take();
             client.say("SUBSCRIBE\nid:s\ndestination:/topic/rooms/r\nack:client\n\n\0");
@@ -248,7 +249,7 @@ fn commits_receipt_says_of_all_of_them_what_a_sends_says_of_one() {
         until
     };
     use ReceiptAfter::{Accepted, Stored};
-    let durable = crate::virtual_client::JOURNALED;
+    let durable = JOURNALED;
     let volatile = Guarantees {
         durable: false,
         journaled: true,
@@ -286,4 +287,68 @@ fn disconnect_waits_for_a_commit_under_way() {
     assert!(client.frames.is_empty());
     client.accept(1);
     assert_eq!(receipts(&mut client), ["c", "d"]);
+}
+
+proptest! {
+    /// Whatever is sent in whatever transaction: what is committed is published once, in order and
+    /// not before, and a COMMIT's RECEIPT comes right after the last answer that it covers.
+    #[test]
+    fn what_is_committed_is_published_once_and_its_receipt_comes_last(
+        steps in proptest::collection::vec((0..5u8, 0..3u8), 0..80)
+    ) {
+        let mut client = Client::connected(&[]);
+        let mut open: HashMap<u8, Vec<String>> = HashMap::new();
+        let (mut published, mut expected) = (Vec::new(), Vec::new());
+        // What waits for an answer, and the COMMIT whose RECEIPT that answer earns.
+        let mut pending: VecDeque<Option<String>> = VecDeque::new();
+        let mut answered = 0;
+        for (at, (kind, name)) in steps.into_iter().enumerate() {
+            match kind {
+                0 if !open.contains_key(&name) => {
+                    client.say(&format!("BEGIN\ntransaction:{name}\n\n\0"));
+                    open.insert(name, Vec::new());
+                }
+                0 | 1 => {
+                    let transaction = match open.get_mut(&name) {
+                        Some(bodies) => {
+                            bodies.push(at.to_string());
+                            format!("transaction:{name}\n")
+                        }
+                        None => {
+                            expected.push(at.to_string());
+                            pending.push_back(None);
+                            String::new()
+                        }
+                    };
+                    client.say(&format!("SEND\ndestination:/app/rooms/r\n{transaction}\n{at}\0"));
+                }
+                2 => if let Some(bodies) = open.remove(&name) {
+                    client.say(&format!("COMMIT\ntransaction:{name}\nreceipt:{at}\n\n\0"));
+                    if bodies.is_empty() {
+                        let receipt = client.take();
+                        prop_assert_eq!(receipt.header("receipt-id"), Some(&*at.to_string()));
+                    } else {
+                        pending.extend((1..bodies.len()).map(|_| None));
+                        pending.push_back(Some(at.to_string()));
+                    }
+                    expected.extend(bodies);
+                }
+                3 => if open.remove(&name).is_some() {
+                    client.say(&format!("ABORT\ntransaction:{name}\n\n\0"));
+                }
+                _ => if let Some(earned) = pending.pop_front() {
+                    published.push(client.publishes[0].1.clone());
+                    answered += 1;
+                    client.accept(answered);
+                    let told = client.frames.pop();
+                    let told = told.as_ref().and_then(|frame| frame.header("receipt-id"));
+                    prop_assert_eq!(told, earned.as_deref());
+                }
+            }
+            prop_assert!(client.frames.is_empty(), "{:?}", client.frames);
+        }
+        published.extend(client.publishes.iter().map(|(_, body, _)| body.clone()));
+        prop_assert_eq!(published, expected);
+        prop_assert_eq!(client.closed, None);
+    }
 }
