@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytesize::ByteSize;
 use clap::{Args, ValueEnum};
+use shared::broker::Guarantees;
 use shared::config::{ConfigError, address, duration, positive_duration};
 
 pub use crate::destination::{DestinationError, Destinations, Template};
@@ -20,7 +21,7 @@ const TIMES: &str = "Times";
 /// What a gateway is told on its command line. Standalone takes the same flags.
 #[derive(Args, Clone, Debug)]
 pub struct GatewayArgs {
-    /// Where clients connect, IP:PORT: WebSocket on /ws, SockJS on /sockjs, history on
+    /// Where clients connect, IP:PORT: WebSocket on /ws, SockJS on /sockjs, HTTP on
     /// /api/rooms/{room}/messages.
     /// 0.0.0.0:8080 is reached from other machines; port 0 is a free one, which is logged
     #[arg(long, env = "ROOMCAST_LISTEN", value_name = "IP:PORT", value_parser = address,
@@ -52,7 +53,8 @@ pub struct GatewayArgs {
         value_parser = clap::value_parser!(u32).range(1..=10_000_000), help_heading = LIMITS)]
     pub max_connections: u32,
 
-    /// The largest STOMP frame that a client may send, headers included, 1KiB to 16MiB
+    /// The largest STOMP frame that a client may send, and the largest message by POST, headers
+    /// included, 1KiB to 16MiB
     #[arg(long, env = "ROOMCAST_MAX_FRAME_BYTES", value_name = "SIZE", default_value = "64KiB",
         help_heading = LIMITS)]
     pub max_frame_bytes: ByteSize,
@@ -68,12 +70,31 @@ pub struct GatewayArgs {
         value_parser = clap::value_parser!(u32).range(1..=1_000_000), help_heading = LIMITS)]
     pub max_subscriptions: u32,
 
+    /// How many messages of a subscription with `ack:client` or `ack:client-individual` may be
+    /// unacknowledged; further ones wait, within --max-outbox-bytes, for an ACK or NACK
+    #[arg(long, env = "ROOMCAST_MAX_UNACKNOWLEDGED", value_name = "MESSAGES",
+        default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=100_000),
+        help_heading = LIMITS)]
+    pub max_unacknowledged: u32,
+
+    /// How many transactions a connection may have open at a time; their frames together may have
+    /// as many octets as --max-outbox-bytes
+    #[arg(long, env = "ROOMCAST_MAX_TRANSACTIONS", value_name = "COUNT", default_value_t = 16,
+        value_parser = clap::value_parser!(u32).range(1..=1_000), help_heading = LIMITS)]
+    pub max_transactions: u32,
+
+    /// How many frames a transaction may have
+    #[arg(long, env = "ROOMCAST_MAX_TRANSACTION_FRAMES", value_name = "COUNT",
+        default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..=10_000),
+        help_heading = LIMITS)]
+    pub max_transaction_frames: u32,
+
     /// How many past messages a SUBSCRIBE may ask for with `history`
     #[arg(long, env = "ROOMCAST_MAX_HISTORY", value_name = "MESSAGES", default_value_t = 200,
         value_parser = clap::value_parser!(u32).range(0..=10_000), help_heading = LIMITS)]
     pub max_history: u32,
 
-    /// How many messages a second a connection may send; 0 is no limit
+    /// How many messages a second a STOMP connection may send; 0 is no limit
     #[arg(long, env = "ROOMCAST_SEND_RATE", value_name = "MESSAGES", default_value_t = 0,
         help_heading = LIMITS)]
     pub send_rate: u32,
@@ -82,6 +103,12 @@ pub struct GatewayArgs {
     /// seconds where it is not given
     #[arg(long, env = "ROOMCAST_SEND_BURST", value_name = "MESSAGES", help_heading = LIMITS)]
     pub send_burst: Option<NonZeroU32>,
+
+    /// How many frames other than SEND, ACK and NACK a connection may send a second, heart-beats
+    /// and the pings and pongs of its transport included, ten times as many at once; 0 is no limit
+    #[arg(long, env = "ROOMCAST_CONTROL_RATE", value_name = "FRAMES", default_value_t = 100,
+        help_heading = LIMITS)]
+    pub control_rate: u32,
 
     /// Destination that clients SUBSCRIBE to, and may SEND to; {room} stands for the room's name.
     /// May be repeated. Set it to keep the paths of a front end that exists
@@ -96,12 +123,13 @@ pub struct GatewayArgs {
         help_heading = DESTINATIONS)]
     pub destination_send: Vec<Template>,
 
-    /// What the RECEIPT of a SEND waits for, unless its header `receipt-after` says
+    /// What the RECEIPT of a SEND, and the answer to a POST, waits for, unless its header
+    /// `receipt-after` or its parameter `receipt` says
     #[arg(long, env = "ROOMCAST_RECEIPT_AFTER", value_name = "WHAT", value_enum,
         default_value_t = ReceiptAfter::Accepted, help_heading = DESTINATIONS)]
     pub receipt_after: ReceiptAfter,
 
-    /// How long a RECEIPT may wait for the store; after it, it is withheld
+    /// How long a RECEIPT may wait for the store; after it, it is withheld, and a POST answered 504
     #[arg(long, env = "ROOMCAST_RECEIPT_TIMEOUT", value_name = "TIME", default_value = "30s",
         value_parser = positive_duration, help_heading = DESTINATIONS)]
     pub receipt_timeout: Duration,
@@ -115,6 +143,11 @@ pub struct GatewayArgs {
     #[arg(long, env = "ROOMCAST_CONNECT_DEADLINE", value_name = "TIME", default_value = "10s",
         value_parser = positive_duration, help_heading = TIMES)]
     pub connect_deadline: Duration,
+
+    /// How long a client may take from the first octet of a STOMP frame to its last
+    #[arg(long, env = "ROOMCAST_FRAME_DEADLINE", value_name = "TIME", default_value = "60s",
+        value_parser = positive_duration, help_heading = TIMES)]
+    pub frame_deadline: Duration,
 
     /// How long a client may take to read any of what waits for it
     #[arg(long, env = "ROOMCAST_WRITE_TIMEOUT", value_name = "TIME", default_value = "10s",
@@ -138,6 +171,21 @@ pub enum ReceiptAfter {
     Stored,
 }
 
+impl ReceiptAfter {
+    /// What an answer waits for where this is asked for. On a broker that is not durable that is
+    /// the store: what would die with this process is not yet what a receipt says. No store has an
+    /// ephemeral message, whose answer is the broker's alone.
+    pub fn due(self, guarantees: Guarantees, ephemeral: bool) -> Self {
+        if ephemeral {
+            Self::Accepted
+        } else if guarantees.durable {
+            self
+        } else {
+            Self::Stored
+        }
+    }
+}
+
 /// What a gateway runs with: the flags, checked.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -157,10 +205,18 @@ pub struct Settings {
     pub max_outbox_bytes: usize,
     /// Subscriptions of one connection.
     pub max_subscriptions: usize,
+    /// Messages of one subscription that may be unacknowledged.
+    pub max_unacknowledged: usize,
+    /// Transactions of one connection.
+    pub max_transactions: usize,
+    /// Frames of one transaction.
+    pub max_transaction_frames: usize,
     /// Past messages for one SUBSCRIBE.
     pub max_history: usize,
     /// How fast one connection may send; `None` is no limit.
-    pub send_rate: Option<SendRate>,
+    pub send_rate: Option<RateLimit>,
+    /// How fast its other frames may come, but for ACK and NACK; `None` is no limit.
+    pub control_rate: Option<RateLimit>,
     /// The destinations that there are.
     pub destinations: Destinations,
     /// What a RECEIPT waits for by default.
@@ -171,16 +227,18 @@ pub struct Settings {
     pub heartbeat: Duration,
     /// How long a connection may take for its request, and then for CONNECT.
     pub connect_deadline: Duration,
+    /// How long a frame may take from its first octet to its last.
+    pub frame_deadline: Duration,
     /// How long a client's socket may take nothing.
     pub write_timeout: Duration,
 }
 
-/// How fast one connection may send.
+/// How fast frames of one connection may come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SendRate {
-    /// Messages a second.
+pub struct RateLimit {
+    /// Frames a second.
     pub per_second: NonZeroU32,
-    /// Messages at once.
+    /// Frames at once.
     pub burst: NonZeroU32,
 }
 
@@ -211,12 +269,19 @@ impl Settings {
             max_frame_bytes,
             max_outbox_bytes,
             max_subscriptions: args.max_subscriptions as usize,
+            max_unacknowledged: args.max_unacknowledged as usize,
+            max_transactions: args.max_transactions as usize,
+            max_transaction_frames: args.max_transaction_frames as usize,
             max_history: args.max_history as usize,
-            send_rate: NonZeroU32::new(args.send_rate).map(|per_second| SendRate {
+            send_rate: NonZeroU32::new(args.send_rate).map(|per_second| RateLimit {
                 per_second,
                 burst: args
                     .send_burst
                     .unwrap_or(per_second.saturating_add(per_second.get())),
+            }),
+            control_rate: NonZeroU32::new(args.control_rate).map(|per_second| RateLimit {
+                per_second,
+                burst: per_second.saturating_mul(CONTROL_BURST),
             }),
             destinations: Destinations {
                 subscribe: args.destination_subscribe.clone(),
@@ -226,10 +291,15 @@ impl Settings {
             receipt_timeout: time("--receipt-timeout", args.receipt_timeout)?,
             heartbeat: time("--heartbeat", args.heartbeat)?,
             connect_deadline: time("--connect-deadline", args.connect_deadline)?,
+            frame_deadline: time("--frame-deadline", args.frame_deadline)?,
             write_timeout: time("--write-timeout", args.write_timeout)?,
         })
     }
 }
+
+/// How many seconds' worth of control frames may come at once: a client that comes back subscribes
+/// to all its rooms in one go.
+const CONTROL_BURST: NonZeroU32 = NonZeroU32::new(10).expect("ten is not zero");
 
 /// The longest time that a flag may give.
 const LONGEST: Duration = Duration::from_secs(3600);
@@ -260,7 +330,10 @@ fn time(flag: &str, given: Duration) -> Result<Duration, ConfigError> {
 mod tests {
     use clap::{CommandFactory, Parser};
 
-    use super::{GatewayArgs, Settings};
+    use shared::broker::Guarantees;
+    use shared::message::UserName;
+
+    use super::{GatewayArgs, ReceiptAfter, Settings};
 
     #[derive(Parser)]
     struct Command {
@@ -283,7 +356,7 @@ mod tests {
         assert!(
             settings
                 .destinations
-                .subscribe_room("/topic/rooms/a")
+                .subscribe_room("/topic/rooms/a", &UserName::parse("kim").unwrap())
                 .is_ok()
         );
         assert!(settings.destinations.send_room("/app/rooms/a").is_ok());
@@ -301,6 +374,7 @@ mod tests {
             (["--receipt-timeout", "2h"], "--receipt-timeout"),
             (["--allowed-origin", "example.com"], "scheme://host"),
             (["--destination-subscribe", "/topic"], "{room}"),
+            (["--destination-send", "/user/{room}"], "/user/"),
             (["--receipt-after", "sent"], "accepted"),
         ] {
             let error = settings(&flags).unwrap_err();
@@ -323,6 +397,24 @@ mod tests {
             let variable = format!("ROOMCAST_{}", name.replace('-', "_").to_uppercase());
             assert_eq!(flag.get_env().unwrap().to_str(), Some(variable.as_str()));
             assert!(flag.get_help_heading().is_some(), "--{name}");
+        }
+    }
+
+    #[test]
+    fn a_receipt_waits_for_the_store_where_the_broker_may_forget_and_never_for_what_is_ephemeral() {
+        use ReceiptAfter::{Accepted, Stored};
+        let broker = |durable| Guarantees {
+            durable,
+            journaled: true,
+        };
+        for (asked, durable, due) in [
+            (Accepted, true, Accepted),
+            (Stored, true, Stored),
+            (Accepted, false, Stored),
+            (Stored, false, Stored),
+        ] {
+            assert_eq!(asked.due(broker(durable), false), due);
+            assert_eq!(asked.due(broker(durable), true), Accepted);
         }
     }
 

@@ -4,12 +4,14 @@
 //! whatever it started ends with the test, also when the test is killed.
 
 pub mod binary;
+pub mod haproxy;
 pub mod mongo;
 pub mod process;
 pub mod redis;
 pub mod stomp;
 pub mod until;
 
+pub use haproxy::Haproxy;
 pub use mongo::Mongo;
 pub use process::Process;
 pub use redis::Redis;

@@ -36,13 +36,13 @@ pub struct GatewayMetrics {
     pub connections_total: IntCounterVec,
     /// Connections closed, by `reason`: the labels of the gateway's close-reason table.
     pub disconnects: IntCounterVec,
-    /// SEND frames that asked for a publish.
+    /// Messages that clients and back ends asked to publish.
     pub messages_received: IntCounter,
     /// MESSAGE frames of live messages handed to a socket.
     pub messages_delivered: IntCounter,
     /// Seconds from a message's acceptance to its last octet being handed to a member's socket.
     pub fanout_seconds: Histogram,
-    /// Seconds from a SEND to the broker's answer.
+    /// Seconds from a SEND or POST to the broker's answer.
     pub accept_seconds: Histogram,
     /// Octets queued for sockets now.
     pub outbox_bytes: IntGauge,
@@ -142,7 +142,7 @@ impl GatewayMetrics {
             messages_received: counter(
                 r,
                 "gateway_messages_received_total",
-                "SEND frames that asked for a publish",
+                "Messages that clients and back ends asked to publish",
             ),
             messages_delivered: counter(
                 r,
@@ -158,7 +158,7 @@ impl GatewayMetrics {
             accept_seconds: histogram(
                 r,
                 "gateway_accept_seconds",
-                "From a SEND to the broker's answer",
+                "From a SEND or POST to the broker's answer",
                 seconds(),
             ),
             outbox_bytes: gauge(r, "gateway_outbox_bytes", "Octets queued for sockets now"),

@@ -4,12 +4,19 @@
     reason = "a test fails by panicking"
 )]
 
+mod affinity;
 mod attach;
 mod binary;
+mod ephemeral;
 mod gaps;
 mod history;
 mod http;
+mod openapi;
 mod outages;
+mod post;
+mod post_refused;
+mod posting;
+mod queues;
 mod receipts;
 mod running;
 mod serving;
