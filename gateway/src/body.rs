@@ -3,8 +3,8 @@
 use std::pin::pin;
 use std::time::Duration;
 
-use bytes::{Buf, Bytes};
-use http_body_util::{BodyExt, LengthLimitError, Limited};
+use bytes::Buf;
+use http_body_util::BodyExt;
 use hyper::StatusCode;
 use hyper::body::Body;
 use hyper::header::CONNECTION;
@@ -16,22 +16,6 @@ use crate::answer::{Answer, error, set, unavailable};
 /// How much more than its limit is read of a body, so that its sender gets to the end and finds
 /// the answer: a connection that is closed on what it sends loses it.
 const DISCARDED: usize = 2 << 20;
-
-/// Reads a whole body of at most `limit` octets.
-///
-/// # Errors
-/// [`BodyError`], with what to answer.
-pub(crate) async fn read<B>(body: B, limit: usize, deadline: Duration) -> Result<Bytes, BodyError>
-where
-    B: Body<Error: Into<Box<dyn std::error::Error + Send + Sync>>>,
-{
-    let read = timeout(deadline, Limited::new(body, limit).collect()).await;
-    match read.map_err(|_| BodyError::Late)? {
-        Ok(collected) => Ok(collected.to_bytes()),
-        Err(failure) if failure.is::<LengthLimitError>() => Err(BodyError::TooLarge { limit }),
-        Err(_) => Err(BodyError::Broken),
-    }
-}
 
 /// The octets that the bodies of all requests may have together.
 pub(crate) struct Budget(Semaphore);

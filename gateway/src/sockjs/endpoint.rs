@@ -1,5 +1,6 @@
 //! Everything below one prefix.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::error::Error;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -24,11 +25,14 @@ use super::route::{Route, Sending};
 use super::session::{ReceiveError, Session};
 use super::websocket::Framed;
 use crate::answer::{Answer, set, unavailable, with_body};
-use crate::body;
+use crate::body::{BodyError, Budget};
 use crate::config::{Origins, Settings};
 use crate::handshake::{self, Refusal, SLACK};
 use crate::place::Place;
 use crate::transport::{Peer, Serve, TransportName};
+
+/// Octets that the bodies of all requests to an endpoint may have together.
+const BODIES: usize = 64 << 20;
 
 /// How an endpoint behaves.
 #[derive(Clone, Debug)]
@@ -58,16 +62,17 @@ pub struct Options {
 impl Options {
     /// What the flags say.
     pub fn new(settings: &Settings) -> Self {
+        let max_message_bytes = settings.max_frame_bytes + SLACK;
         Self {
             origins: settings.origins.clone(),
             client_url: settings.sockjs_client_url.clone(),
             websocket: true,
             cookie_needed: false,
             stream_limit: 128 << 10,
-            max_message_bytes: settings.max_frame_bytes + SLACK,
+            max_message_bytes,
             // Clients gather what is sent while a request is under way, and JSON's escapes may
-            // double it.
-            max_body_bytes: 2 * settings.max_outbox_bytes,
+            // double it; one message must fit whatever is escaped in it.
+            max_body_bytes: (2 * settings.max_outbox_bytes).max(frame::GROWTH * max_message_bytes),
             max_queued_bytes: settings.max_outbox_bytes,
             body_deadline: settings.connect_deadline,
             patience: settings.write_timeout,
@@ -81,6 +86,8 @@ pub struct Endpoint<C> {
     iframe: Iframe,
     clients: Arc<C>,
     sessions: Mutex<HashMap<Box<str>, Arc<Session>>>,
+    /// What is being sent in all requests together.
+    bodies: Budget,
     /// Each session takes one, as each connection does.
     slots: Arc<Semaphore>,
     tasks: TaskTracker,
@@ -99,6 +106,7 @@ impl<C: Serve> Endpoint<C> {
     ) -> Arc<Self> {
         Arc::new(Self {
             iframe: Iframe::new(&options.client_url, &options.origins),
+            bodies: Budget::new(BODIES.max(2 * options.max_body_bytes)),
             options,
             clients,
             sessions: Mutex::default(),
@@ -233,21 +241,22 @@ impl<C: Serve> Endpoint<C> {
                     .starts_with(b"application/x-www-form-urlencoded")
             });
         let limit = self.options.max_body_bytes;
-        let payload = match body::read(request.into_body(), limit, self.options.body_deadline).await
-        {
-            Ok(payload) => payload,
+        let (body, deadline) = (request.into_body(), self.options.body_deadline);
+        // What waits for room in the session goes on counting.
+        let held = match self.bodies.read(body, limit, deadline).await {
+            Ok(held) => held,
             Err(error) => {
-                if matches!(error, body::BodyError::TooLarge { .. }) {
+                if matches!(error, BodyError::TooLarge { .. }) {
                     session.too_large();
                 }
                 return error.answer();
             }
         };
         let payload = if is_form {
-            let field = form_urlencoded::parse(&payload).find(|(name, _)| name == "d");
-            field.map_or_else(Bytes::new, |(_, value)| value.into_owned().into())
+            let field = form_urlencoded::parse(&held.octets).find(|(name, _)| name == "d");
+            Cow::Owned(field.map_or_else(Vec::new, |(_, value)| value.into_owned().into()))
         } else {
-            payload
+            Cow::Borrowed(&held.octets[..])
         };
         if payload.is_empty() {
             return sentence(StatusCode::INTERNAL_SERVER_ERROR, "Payload expected.");
@@ -268,7 +277,7 @@ impl<C: Serve> Endpoint<C> {
             }
             Err(ReceiveError::TooLarge) => {
                 session.too_large();
-                return body::BodyError::TooLarge { limit }.answer();
+                return BodyError::TooLarge { limit }.answer();
             }
         }
         if too_large.is_some() {
