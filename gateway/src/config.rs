@@ -10,6 +10,7 @@ use shared::config::{ConfigError, address, duration, positive_duration};
 
 pub use crate::destination::{DestinationError, Destinations, Template};
 pub use crate::origin::{AllowedOrigin, Origins};
+pub use crate::sockjs::ClientUrl;
 
 const CONNECTIONS: &str = "Connections";
 const LIMITS: &str = "Limits";
@@ -19,7 +20,8 @@ const TIMES: &str = "Times";
 /// What a gateway is told on its command line. Standalone takes the same flags.
 #[derive(Args, Clone, Debug)]
 pub struct GatewayArgs {
-    /// Where clients connect, IP:PORT: WebSocket on /ws, history on /api/rooms/{room}/messages.
+    /// Where clients connect, IP:PORT: WebSocket on /ws, SockJS on /sockjs, history on
+    /// /api/rooms/{room}/messages.
     /// 0.0.0.0:8080 is reached from other machines; port 0 is a free one, which is logged
     #[arg(long, env = "ROOMCAST_LISTEN", value_name = "IP:PORT", value_parser = address,
         default_value = "127.0.0.1:8080", help_heading = CONNECTIONS)]
@@ -31,6 +33,13 @@ pub struct GatewayArgs {
     #[arg(long = "allowed-origin", env = "ROOMCAST_ALLOWED_ORIGIN", value_name = "ORIGIN",
         value_delimiter = ',', help_heading = CONNECTIONS)]
     pub allowed_origins: Vec<AllowedOrigin>,
+
+    /// Where the page that SockJS opens in a frame, for browsers without CORS, loads SockJS's client
+    /// from; / at the start is this server
+    #[arg(long, env = "ROOMCAST_SOCKJS_CLIENT_URL", value_name = "URL",
+        default_value = "https://cdn.jsdelivr.net/npm/sockjs-client@1/dist/sockjs.min.js",
+        help_heading = CONNECTIONS)]
+    pub sockjs_client_url: ClientUrl,
 
     /// How clients prove who they are
     #[arg(long, env = "ROOMCAST_AUTH", value_name = "HOW", value_enum,
@@ -166,6 +175,8 @@ pub struct Settings {
     pub listen: SocketAddr,
     /// The web pages that may connect.
     pub origins: Origins,
+    /// Where SockJS's client is for the page in a frame.
+    pub sockjs_client_url: ClientUrl,
     /// How clients prove who they are.
     pub auth: Auth,
     /// Connections at one time.
@@ -234,6 +245,7 @@ impl Settings {
         Ok(Self {
             listen: args.listen,
             origins: Origins(args.allowed_origins.clone()),
+            sockjs_client_url: args.sockjs_client_url.clone(),
             auth: args.auth,
             max_connections: args.max_connections as usize,
             max_frame_bytes,

@@ -23,6 +23,7 @@ use crate::past::PastPage;
 use crate::room::Member;
 use crate::session::output::{Outgoing, Output, Slot};
 use crate::session::{Published, Session};
+use crate::sockjs::KEPT;
 use crate::transport::{Incoming, Transport};
 
 /// How long a peer may take to read an ERROR, and then to answer the closing handshake.
@@ -282,9 +283,15 @@ impl<T: Transport> Connection<T> {
         let stuck = self
             .stuck_since
             .map(|since| (since + patience, CloseReason::WriteTimeout));
+        // A client between two requests has not refused its ERROR.
+        let last_patience = if self.socket.name().is_polled() {
+            KEPT
+        } else {
+            CLOSE_DEADLINE
+        };
         let closing = self
             .closing_since
-            .map(|(since, reason)| (since + CLOSE_DEADLINE, reason));
+            .map(|(since, reason)| (since + last_patience, reason));
         [stuck, closing]
             .into_iter()
             .flatten()

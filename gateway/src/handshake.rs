@@ -16,7 +16,7 @@ use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use crate::answer::{Answer, empty, error, method_not_allowed, set};
-use crate::config::{Origins, Settings};
+use crate::config::Origins;
 use crate::transport::TransportName;
 use crate::websocket::Socket;
 
@@ -27,7 +27,7 @@ const SUBPROTOCOLS: [&str; 3] = ["v12.stomp", "v11.stomp", "v10.stomp"];
 const CHANGE: Duration = Duration::from_secs(10);
 
 /// Line ends around a frame of the largest size, which are no part of it.
-const SLACK: usize = 1 << 10;
+pub(crate) const SLACK: usize = 1 << 10;
 
 /// An upgrade that is granted.
 pub(crate) struct Grant {
@@ -52,7 +52,7 @@ impl Grant {
     }
 }
 
-/// Checks a request to `/ws`.
+/// Checks a request for a WebSocket.
 ///
 /// A page of another origin is refused unless it is allowed; a request without `Origin` does not
 /// come from a page.
@@ -99,7 +99,7 @@ pub(crate) fn check<B>(request: &Request<B>, origins: &Origins) -> Result<Grant,
     })
 }
 
-/// Why a request to `/ws` is no upgrade.
+/// Why a request is no upgrade.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Refusal {
     #[error("Connect with GET.")]
@@ -136,25 +136,26 @@ impl Refusal {
     }
 }
 
-/// Waits until the answer is out and the connection is ours. `None` when the client has gone.
+/// Waits until the answer is out and the connection is ours, then takes messages and queues them as
+/// [`Socket::new`] says. `None` when the client has gone.
 pub(crate) async fn finish(
     upgrade: OnUpgrade,
     name: TransportName,
-    settings: &Settings,
+    max_message_bytes: usize,
+    max_queued_bytes: usize,
 ) -> Option<Socket<TcpStream>> {
     let upgraded = timeout(CHANGE, upgrade).await.ok()?.ok()?;
     // With the stream itself, instead of what the library wraps around it, there is no buffer
     // between the socket and the operating system.
     let parts = upgraded.downcast::<TokioIo<TcpStream>>().ok()?;
     let stream = parts.io.into_inner();
-    let max_message_bytes = settings.max_frame_bytes + SLACK;
     Some(
         Socket::new(
             stream,
             &parts.read_buf,
             name,
             max_message_bytes,
-            settings.max_outbox_bytes,
+            max_queued_bytes,
         )
         .await,
     )

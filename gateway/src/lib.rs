@@ -12,6 +12,7 @@ mod origin;
 mod answer;
 mod body;
 mod pages;
+pub mod place;
 pub mod server;
 
 mod handshake;
@@ -19,6 +20,8 @@ mod handshake;
 pub mod transport;
 
 pub mod websocket;
+
+pub mod sockjs;
 
 mod connection;
 

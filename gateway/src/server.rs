@@ -1,6 +1,7 @@
 //! The listener: accepts connections, answers HTTP, and hands WebSockets over.
 
 use std::convert::Infallible;
+use std::error::Error;
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::pin::pin;
@@ -15,18 +16,20 @@ use hyper::{Request, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use shared::metrics::Metrics;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::{sleep, timeout};
+use tokio::sync::Semaphore;
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::answer::{Answer, error, set, unavailable};
 use crate::config::Settings;
-use crate::handshake;
+use crate::handshake::{self, SLACK};
 use crate::history;
 use crate::pages::Shelf;
 pub use crate::pages::{Page, Pages};
 use crate::past::Past;
+use crate::place::Place;
+use crate::sockjs::{Endpoint, Options};
 use crate::transport::{Peer, Serve, TransportName};
 
 /// Octets of a request's line and headers.
@@ -42,7 +45,8 @@ const REFUSALS: usize = 256;
 /// How long to wait when the system has no descriptor or memory for one more connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// What answers on `--listen`: `/ws`, `/api/rooms/{room}/messages`, and pages where there are any.
+/// What answers on `--listen`: `/ws`, `/sockjs`, `/api/rooms/{room}/messages`, and pages where there
+/// are any.
 ///
 /// `clients` serves each client, in a task of its own.
 pub struct Server<C> {
@@ -50,7 +54,9 @@ pub struct Server<C> {
     metrics: Metrics,
     past: Arc<Past>,
     shelf: Shelf,
-    clients: C,
+    clients: Arc<C>,
+    slots: Arc<Semaphore>,
+    sockjs: Arc<Endpoint<C>>,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
@@ -66,12 +72,23 @@ impl<C: Serve> Server<C> {
         tasks: TaskTracker,
         stop: CancellationToken,
     ) -> Self {
+        let clients = Arc::new(clients);
+        let slots = Arc::new(Semaphore::new(settings.max_connections));
+        let sockjs = Endpoint::new(
+            Options::new(&settings),
+            Arc::clone(&clients),
+            Arc::clone(&slots),
+            tasks.clone(),
+            stop.clone(),
+        );
         Self {
             settings,
             metrics,
             past,
             shelf: Shelf::new(pages),
             clients,
+            slots,
+            sockjs,
             tasks,
             stop,
         }
@@ -81,11 +98,11 @@ impl<C: Serve> Server<C> {
     /// connections then finish what they are answering, within the write timeout; upgraded ones go
     /// on until their clients are served. All of them are in `tasks`.
     ///
-    /// At most `max_connections` are open. Further ones are answered 503 with `Retry-After` and
-    /// closed, so that a load balancer or client goes elsewhere.
+    /// At most `max_connections` are open, and a SockJS session counts as one beside those that carry
+    /// it. Further ones are answered 503 with `Retry-After` and closed, so that a load balancer or
+    /// client goes elsewhere.
     pub async fn run(self, listener: TcpListener) {
         let server = Arc::new(self);
-        let slots = Arc::new(Semaphore::new(server.settings.max_connections));
         let refusals = Arc::new(Semaphore::new(REFUSALS));
         let mut failing = false;
         loop {
@@ -107,20 +124,14 @@ impl<C: Serve> Server<C> {
                 }
             };
             failing = false;
-            let place = if let Ok(slot) = Arc::clone(&slots).try_acquire_owned() {
-                Place {
-                    permit: slot,
-                    is_refusal: false,
-                }
+            let place = if let Ok(slot) = Arc::clone(&server.slots).try_acquire_owned() {
+                Place::new(slot)
             } else if let Ok(refusal) = Arc::clone(&refusals).try_acquire_owned() {
-                Place {
-                    permit: refusal,
-                    is_refusal: true,
-                }
+                Place::refusal(refusal)
             } else {
                 continue;
             };
-            let serving = Arc::clone(&server).serve(stream, address, Arc::new(place));
+            let serving = Arc::clone(&server).serve(stream, address, place);
             server.tasks.spawn(serving);
         }
     }
@@ -145,6 +156,7 @@ impl<C: Serve> Server<C> {
         let mut connection = pin!(connection);
         let ended = tokio::select! {
             ended = connection.as_mut() => ended,
+            () = place.until_cut() => return,
             () = async {
                 tokio::select! {
                     () = self.stop.cancelled() => {}
@@ -152,7 +164,18 @@ impl<C: Serve> Server<C> {
                 }
             } => {
                 connection.as_mut().graceful_shutdown();
-                timeout(self.settings.write_timeout, connection).await.unwrap_or(Ok(()))
+                loop {
+                    tokio::select! {
+                        ended = connection.as_mut() => break ended,
+                        () = place.until_cut() => return,
+                        // A stream ends with its session, or where its client opens the next.
+                        () = sleep(self.settings.write_timeout) => {
+                            if !place.is_streaming() {
+                                return;
+                            }
+                        }
+                    }
+                }
             }
         };
         if let Err(reason) = ended {
@@ -160,14 +183,18 @@ impl<C: Serve> Server<C> {
         }
     }
 
-    /// Answers one request. Its body is never read.
-    async fn answer<B: Body>(
+    /// Answers one request.
+    async fn answer<B>(
         self: &Arc<Self>,
         mut request: Request<B>,
         address: SocketAddr,
         place: &Arc<Place>,
-    ) -> Answer {
-        let path = request.uri().path();
+    ) -> Answer
+    where
+        B: Body<Error: Into<Box<dyn Error + Send + Sync>>>,
+    {
+        let (method, uri) = (request.method().clone(), request.uri().clone());
+        let path = uri.path();
         let answer = if place.is_refusal {
             closing(unavailable(
                 "overloaded",
@@ -188,11 +215,17 @@ impl<C: Serve> Server<C> {
                 }
                 Err(refusal) => refusal.answer(),
             }
+        } else if let Some(rest) = below("/sockjs", path) {
+            let peer = Peer {
+                address,
+                subprotocol: None,
+            };
+            self.sockjs.answer(request, rest, peer, place).await
         } else if let Some(room) = history::room_in(path) {
-            let (query, headers) = (request.uri().query(), request.headers());
+            let (query, headers) = (uri.query(), request.headers());
             let origins = &self.settings.origins;
-            history::answer(room, request.method(), query, headers, &self.past, origins).await
-        } else if let Some(page) = self.shelf.answer(path, request.method(), request.headers()) {
+            history::answer(room, &method, query, headers, &self.past, origins).await
+        } else if let Some(page) = self.shelf.answer(path, &method, request.headers()) {
             page
         } else {
             error(
@@ -214,7 +247,6 @@ impl<C: Serve> Server<C> {
             .http_requests
             .with_label_values(&[class])
             .inc();
-        let (method, path) = (request.method(), request.uri().path());
         tracing::debug!(%address, %method, path, status = status.as_u16(), "request");
         answer
     }
@@ -226,9 +258,10 @@ impl<C: Serve> Server<C> {
         let server = Arc::clone(self);
         self.tasks.spawn(async move {
             let _place = place;
-            let Some(socket) =
-                handshake::finish(upgrade, TransportName::WebSocket, &server.settings).await
-            else {
+            let most = server.settings.max_frame_bytes + SLACK;
+            let queued = server.settings.max_outbox_bytes;
+            let name = TransportName::WebSocket;
+            let Some(socket) = handshake::finish(upgrade, name, most, queued).await else {
                 tracing::debug!(address = %peer.address, "connection lost during its upgrade");
                 return;
             };
@@ -239,12 +272,10 @@ impl<C: Serve> Server<C> {
     }
 }
 
-/// What a connection occupies until it ends.
-struct Place {
-    #[expect(dead_code, reason = "holding it is its use")]
-    permit: OwnedSemaphorePermit,
-    /// All that it is for is to be told that there is no room.
-    is_refusal: bool,
+/// What follows a prefix in a path.
+fn below<'a>(prefix: &str, path: &'a str) -> Option<&'a str> {
+    let rest = path.strip_prefix(prefix)?;
+    (rest.is_empty() || rest.starts_with('/')).then_some(rest)
 }
 
 fn closing(mut answer: Answer) -> Answer {

@@ -128,6 +128,11 @@ impl TransportName {
         }
     }
 
+    /// Whether the client comes and goes, in requests: what waits for it while it is away is not lost.
+    pub const fn is_polled(self) -> bool {
+        self.is_sockjs() && !matches!(self, Self::SockJsWebSocket)
+    }
+
     /// Whether it carries SockJS's frames: text only, and heart-beats of its own.
     pub const fn is_sockjs(self) -> bool {
         !matches!(self, Self::WebSocket | Self::RawWebSocket)
