@@ -76,6 +76,21 @@ async fn stomp_py_works_in_every_version() {
 }
 
 #[tokio::test]
+async fn every_library_works_over_every_transport_of_sockjs_client() {
+    let data = TempDir::new().unwrap();
+    drive("sockjs.mjs", |listen, _| standalone(&data, listen, &[])).await;
+}
+
+#[tokio::test]
+async fn pages_of_an_allowed_origin_use_every_transport_and_others_none() {
+    let data = TempDir::new().unwrap();
+    drive("frontend.mjs", |listen, flags| {
+        standalone(&data, listen, flags)
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn the_page_keeps_messages_once_and_in_order_whatever_a_server_answers() {
     let mut client = script("scripted.mjs", "");
     let status = client.wait().await;
