@@ -87,8 +87,9 @@ step('frames in pieces, several in one message, binary ones, and escapes are und
 step('a lost connection: the page subscribes after what it saw, and repeats what has no receipt');
 {
   const { page, next, put, drop } = await scripted();
-  put(message(4, 'ben', 'seen'));
+  put(message(8, 'ben', 'typing', false, { ephemeral: 'true' }), message(4, 'ben', 'seen'));
   await count(page, 1);
+  assert.deepEqual(await bodies(page), ['seen']);
   await write(page, 'lost');
   const lost = await next('SEND');
   // A receipt for a later message does not hide what may have been missed before it.
@@ -123,7 +124,7 @@ step('a gap that cannot be filled is told, the room is loaded again, and reading
   await next('UNSUBSCRIBE');
   const reload = await next('SUBSCRIBE');
   assert.equal(reload.headers.history, String(PAGE));
-  for (let number = 51; number <= 100; number += 1) put(message(number, 'ben', `m${number}`, true, reload));
+  for (let number = 51; number <= 100; number += 1) put(message(number, 'ben', `m${number}`, true));
   put(answer(reload, { recovered: 'true' }));
   await page.locator('#notice[data-kind="warning"]').waitFor();
   await count(page, PAGE);
@@ -272,7 +273,7 @@ function frame(command, headers, body = '') {
   return `${command}\n${lines.join('\n')}\ncontent-length:${Buffer.byteLength(body)}\n\n${body}\0`;
 }
 
-function message(number, sender, body, replayed = false) {
+function message(number, sender, body, replayed = false, headers = {}) {
   return frame('MESSAGE', {
     subscription: SUBSCRIPTION,
     'message-id': id(number),
@@ -281,6 +282,7 @@ function message(number, sender, body, replayed = false) {
     sender,
     'created-at': at(number),
     ...(replayed && { replayed: 'true' }),
+    ...headers,
   }, body);
 }
 

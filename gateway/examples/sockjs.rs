@@ -95,6 +95,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         max_message_bytes: 1 << 20,
         max_body_bytes: 4 << 20,
         max_queued_bytes: 4 << 20,
+        body_deadline: Duration::from_secs(10),
         patience: Duration::from_secs(10),
     };
     let slots = Arc::new(Semaphore::new(1000));

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytesize::ByteSize;
 use clap::{Args, ValueEnum};
+use shared::broker::Guarantees;
 use shared::config::{ConfigError, address, duration, positive_duration};
 
 pub use crate::destination::{DestinationError, Destinations, Template};
@@ -20,7 +21,7 @@ const TIMES: &str = "Times";
 /// What a gateway is told on its command line. Standalone takes the same flags.
 #[derive(Args, Clone, Debug)]
 pub struct GatewayArgs {
-    /// Where clients connect, IP:PORT: WebSocket on /ws, SockJS on /sockjs, history on
+    /// Where clients connect, IP:PORT: WebSocket on /ws, SockJS on /sockjs, HTTP on
     /// /api/rooms/{room}/messages.
     /// 0.0.0.0:8080 is reached from other machines; port 0 is a free one, which is logged
     #[arg(long, env = "ROOMCAST_LISTEN", value_name = "IP:PORT", value_parser = address,
@@ -52,10 +53,26 @@ pub struct GatewayArgs {
         value_parser = clap::value_parser!(u32).range(1..=10_000_000), help_heading = LIMITS)]
     pub max_connections: u32,
 
-    /// The largest STOMP frame that a client may send, headers included, 1KiB to 16MiB
+    /// The largest STOMP frame that a client may send, and the largest message by POST, headers
+    /// included, 1KiB to 16MiB
     #[arg(long, env = "ROOMCAST_MAX_FRAME_BYTES", value_name = "SIZE", default_value = "64KiB",
         help_heading = LIMITS)]
     pub max_frame_bytes: ByteSize,
+
+    /// How many header lines a STOMP frame may have
+    #[arg(long, env = "ROOMCAST_MAX_HEADERS", value_name = "COUNT", default_value_t = 100,
+        value_parser = clap::value_parser!(u32).range(10..=10_000), help_heading = LIMITS)]
+    pub max_headers: u32,
+
+    /// The longest header line of a STOMP frame, 256B to 1MiB
+    #[arg(long, env = "ROOMCAST_MAX_HEADER_BYTES", value_name = "SIZE", default_value = "8KiB",
+        help_heading = LIMITS)]
+    pub max_header_bytes: ByteSize,
+
+    /// The header lines of a STOMP frame together, 1KiB to 16MiB
+    #[arg(long, env = "ROOMCAST_MAX_HEADERS_BYTES", value_name = "SIZE", default_value = "64KiB",
+        help_heading = LIMITS)]
+    pub max_headers_bytes: ByteSize,
 
     /// How much may wait for a client that reads slowly before it is disconnected; at least twice
     /// --max-frame-bytes. A client that comes back with `after` gets what it missed
@@ -92,7 +109,7 @@ pub struct GatewayArgs {
         value_parser = clap::value_parser!(u32).range(0..=10_000), help_heading = LIMITS)]
     pub max_history: u32,
 
-    /// How many messages a second a connection may send; 0 is no limit
+    /// How many messages a second a STOMP connection may send; 0 is no limit
     #[arg(long, env = "ROOMCAST_SEND_RATE", value_name = "MESSAGES", default_value_t = 0,
         help_heading = LIMITS)]
     pub send_rate: u32,
@@ -121,12 +138,13 @@ pub struct GatewayArgs {
         help_heading = DESTINATIONS)]
     pub destination_send: Vec<Template>,
 
-    /// What the RECEIPT of a SEND waits for, unless its header `receipt-after` says
+    /// What the RECEIPT of a SEND, and the answer to a POST, waits for, unless its header
+    /// `receipt-after` or its parameter `receipt` says
     #[arg(long, env = "ROOMCAST_RECEIPT_AFTER", value_name = "WHAT", value_enum,
         default_value_t = ReceiptAfter::Accepted, help_heading = DESTINATIONS)]
     pub receipt_after: ReceiptAfter,
 
-    /// How long a RECEIPT may wait for the store; after it, it is withheld
+    /// How long a RECEIPT may wait for the store; after it, it is withheld, and a POST answered 504
     #[arg(long, env = "ROOMCAST_RECEIPT_TIMEOUT", value_name = "TIME", default_value = "30s",
         value_parser = positive_duration, help_heading = DESTINATIONS)]
     pub receipt_timeout: Duration,
@@ -168,6 +186,21 @@ pub enum ReceiptAfter {
     Stored,
 }
 
+impl ReceiptAfter {
+    /// What an answer waits for where this is asked for. On a broker that is not durable that is
+    /// the store: what would die with this process is not yet what a receipt says. No store has an
+    /// ephemeral message, whose answer is the broker's alone.
+    pub fn due(self, guarantees: Guarantees, ephemeral: bool) -> Self {
+        if ephemeral {
+            Self::Accepted
+        } else if guarantees.durable {
+            self
+        } else {
+            Self::Stored
+        }
+    }
+}
+
 /// What a gateway runs with: the flags, checked.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -183,6 +216,12 @@ pub struct Settings {
     pub max_connections: usize,
     /// Octets of a STOMP frame from a client, headers included.
     pub max_frame_bytes: usize,
+    /// Header lines of a STOMP frame from a client.
+    pub max_headers: usize,
+    /// Octets of one of them.
+    pub max_header_bytes: usize,
+    /// Octets of all of them together.
+    pub max_headers_bytes: usize,
     /// Octets that may wait for a client.
     pub max_outbox_bytes: usize,
     /// Subscriptions of one connection.
@@ -249,6 +288,14 @@ impl Settings {
             auth: args.auth,
             max_connections: args.max_connections as usize,
             max_frame_bytes,
+            max_headers: args.max_headers as usize,
+            max_header_bytes: size("--max-header-bytes", args.max_header_bytes, 1 << 8, 1 << 20)?,
+            max_headers_bytes: size(
+                "--max-headers-bytes",
+                args.max_headers_bytes,
+                1 << 10,
+                16 << 20,
+            )?,
             max_outbox_bytes,
             max_subscriptions: args.max_subscriptions as usize,
             max_unacknowledged: args.max_unacknowledged as usize,
@@ -312,7 +359,10 @@ fn time(flag: &str, given: Duration) -> Result<Duration, ConfigError> {
 mod tests {
     use clap::{CommandFactory, Parser};
 
-    use super::{GatewayArgs, Settings};
+    use shared::broker::Guarantees;
+    use shared::message::UserName;
+
+    use super::{GatewayArgs, ReceiptAfter, Settings};
 
     #[derive(Parser)]
     struct Command {
@@ -335,7 +385,7 @@ mod tests {
         assert!(
             settings
                 .destinations
-                .subscribe_room("/topic/rooms/a")
+                .subscribe_room("/topic/rooms/a", &UserName::parse("kim").unwrap())
                 .is_ok()
         );
         assert!(settings.destinations.send_room("/app/rooms/a").is_ok());
@@ -346,6 +396,9 @@ mod tests {
         for (flags, names) in [
             (["--max-frame-bytes", "10"], "--max-frame-bytes"),
             (["--max-outbox-bytes", "64KiB"], "--max-outbox-bytes"),
+            (["--max-headers", "1"], "--max-headers"),
+            (["--max-header-bytes", "2MiB"], "--max-header-bytes"),
+            (["--max-headers-bytes", "1B"], "--max-headers-bytes"),
             (["--max-connections", "0"], "--max-connections"),
             (["--heartbeat", "1ms"], "--heartbeat"),
             (["--write-timeout", "0s"], "--write-timeout"),
@@ -353,6 +406,7 @@ mod tests {
             (["--receipt-timeout", "2h"], "--receipt-timeout"),
             (["--allowed-origin", "example.com"], "scheme://host"),
             (["--destination-subscribe", "/topic"], "{room}"),
+            (["--destination-send", "/user/{room}"], "/user/"),
             (["--receipt-after", "sent"], "accepted"),
         ] {
             let error = settings(&flags).unwrap_err();
@@ -375,6 +429,24 @@ mod tests {
             let variable = format!("ROOMCAST_{}", name.replace('-', "_").to_uppercase());
             assert_eq!(flag.get_env().unwrap().to_str(), Some(variable.as_str()));
             assert!(flag.get_help_heading().is_some(), "--{name}");
+        }
+    }
+
+    #[test]
+    fn a_receipt_waits_for_the_store_where_the_broker_may_forget_and_never_for_what_is_ephemeral() {
+        use ReceiptAfter::{Accepted, Stored};
+        let broker = |durable| Guarantees {
+            durable,
+            journaled: true,
+        };
+        for (asked, durable, due) in [
+            (Accepted, true, Accepted),
+            (Stored, true, Stored),
+            (Accepted, false, Stored),
+            (Stored, false, Stored),
+        ] {
+            assert_eq!(asked.due(broker(durable), false), due);
+            assert_eq!(asked.due(broker(durable), true), Accepted);
         }
     }
 

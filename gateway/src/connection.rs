@@ -124,7 +124,7 @@ impl<T: Transport> Connection<T> {
                     Incoming::Alive => self.session.heard(Instant::now()),
                     Incoming::Flushed => {}
                     Incoming::Closed => return CloseReason::ClientClosed,
-                    Incoming::Failed(_) => self.session.cut(CloseReason::ProtocolError),
+                    Incoming::Failed(how) => self.session.broken(&how),
                     Incoming::TooLarge => self.session.cut(CloseReason::FrameTooLarge),
                 },
                 Some(delivery) = self.deliveries.next(), if !flushes => {

@@ -93,9 +93,10 @@ pub(crate) fn check<B>(request: &Request<B>, origins: &Origins) -> Result<Grant,
     }
     Ok(Grant {
         accept: HeaderValue::try_from(derive_accept_key(key)).expect("base64 is visible ASCII"),
-        subprotocol: SUBPROTOCOLS
-            .into_iter()
-            .find(|subprotocol| has_token(headers, SEC_WEBSOCKET_PROTOCOL, subprotocol)),
+        subprotocol: SUBPROTOCOLS.into_iter().find(|subprotocol| {
+            // Exactly: a client fails what it has not offered (RFC 6455, section 4.1).
+            tokens(headers, SEC_WEBSOCKET_PROTOCOL).any(|one| one == *subprotocol)
+        }),
     })
 }
 
@@ -161,12 +162,16 @@ pub(crate) async fn finish(
     )
 }
 
-/// Whether a header that is a list of tokens has this one.
+/// Whether a header that is a list of tokens has this one, in whatever case.
 fn has_token(headers: &HeaderMap, name: HeaderName, token: &str) -> bool {
+    tokens(headers, name).any(|one| one.eq_ignore_ascii_case(token))
+}
+
+fn tokens(headers: &HeaderMap, name: HeaderName) -> impl Iterator<Item = &str> {
     headers
         .get_all(name)
         .iter()
         .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.split(','))
-        .any(|one| one.trim().eq_ignore_ascii_case(token))
+        .map(str::trim)
 }

@@ -3,7 +3,7 @@
 //! The modules stand in the order in which a message passes them. A SEND goes
 //! `server → handshake → connection → session → publish` to the broker; what the broker delivers
 //! goes `relay → hub → room → outbox → connection` to the clients; the past comes from `past`, for
-//! a SUBSCRIBE or over HTTP through `history`.
+//! a SUBSCRIBE or over HTTP; `api` also takes messages from back ends.
 
 pub mod config;
 mod destination;
@@ -15,11 +15,15 @@ mod pages;
 pub mod place;
 pub mod server;
 
+mod api;
+
 mod handshake;
 
 pub mod transport;
 
 pub mod websocket;
+
+mod metered;
 
 pub mod sockjs;
 
@@ -42,8 +46,6 @@ mod room;
 pub mod outbox;
 
 pub mod past;
-
-mod history;
 
 pub mod close;
 
@@ -197,7 +199,8 @@ pub async fn run(parts: Parts, stop: CancellationToken) -> Result<(), BrokerErro
         Clients(Arc::clone(&gateway)),
         tasks.clone(),
         stop.clone(),
-    );
+    )
+    .publishing(Arc::clone(&gateway));
     serving.set(true);
     if let Ok(address) = listener.local_addr() {
         tracing::info!("{name} is ready at http://{address}/");

@@ -1,9 +1,9 @@
-//! From a SEND to the answer that its receipt may tell.
+//! From a SEND or a POST to the answer that its receipt may tell.
 
 use std::sync::Arc;
 use std::time::Instant;
 
-use shared::broker::{Broker, PublishError};
+use shared::broker::{Accepted, Broker, PublishError};
 use shared::message::{Draft, GatewayId};
 use shared::metrics::GatewayMetrics;
 
@@ -29,23 +29,48 @@ pub(crate) struct Publisher {
 impl Publisher {
     /// Publishes a draft. Drafts for one room are accepted in the order of the calls.
     ///
-    /// The answer is the broker's, or the store's where `until` says so.
+    /// The answer is the broker's, or the store's where `until` says so; for what is ephemeral it is
+    /// always the broker's.
     ///
     /// # Errors
     /// [`PublishError`], as the broker gives it.
     pub(crate) fn publish(
         &self,
-        mut draft: Draft,
+        draft: Draft,
         until: ReceiptAfter,
     ) -> impl Future<Output = Result<Published, PublishError>> + Send + use<> {
+        let wait = until == ReceiptAfter::Stored && !draft.ephemeral;
+        let accepting = self.accept(draft, until);
+        let receipts = Arc::clone(&self.receipts);
+        async move {
+            let accepted = accepting.await?;
+            if wait && !receipts.wait(accepted.id).await {
+                return Ok(Published::Withheld);
+            }
+            Ok(Published::Done(accepted))
+        }
+    }
+
+    /// The first part of [`publish`](Self::publish): the answer is the broker's. What is to be
+    /// [stored](Receipts::wait) is flagged so when it is accepted.
+    ///
+    /// # Errors
+    /// [`PublishError`], as the broker gives it.
+    pub(crate) fn accept(
+        &self,
+        mut draft: Draft,
+        until: ReceiptAfter,
+    ) -> impl Future<Output = Result<Accepted, PublishError>> + Send + use<> {
         self.metrics.messages_received.inc();
-        let wait = until == ReceiptAfter::Stored;
-        let notified = wait || self.broker.guarantees().shows_stored_only();
-        draft.notify = notified.then_some(self.gateway);
-        draft.newer_than = self.hub.newest(&draft.room);
+        // What is ephemeral has no place in the order of the room, and no store to tell of it.
+        if !draft.ephemeral {
+            let notified =
+                until == ReceiptAfter::Stored || self.broker.guarantees().shows_stored_only();
+            draft.notify = notified.then_some(self.gateway);
+            draft.newer_than = self.hub.newest(&draft.room);
+        }
         let started = Instant::now();
         let accepting = self.broker.publish(draft);
-        let receipts = Arc::clone(&self.receipts);
         let metrics = Arc::clone(&self.metrics);
         async move {
             let accepted = accepting.await.inspect_err(|error| {
@@ -59,10 +84,7 @@ impl Publisher {
             metrics
                 .accept_seconds
                 .observe(started.elapsed().as_secs_f64());
-            if wait && !receipts.wait(accepted.id).await {
-                return Ok(Published::Withheld);
-            }
-            Ok(Published::Done(accepted))
+            Ok(accepted)
         }
     }
 }

@@ -13,7 +13,8 @@ use crate::unstored::Unstored;
 /// Runs until `stop`, or until the link is closed.
 ///
 /// Where the broker would forget a message with this process, members see it when the store has
-/// it: what was seen must not be gone, and sent again under another id, after a restart.
+/// it: what was seen must not be gone, and sent again under another id, after a restart. What is
+/// ephemeral they see at once.
 pub(crate) async fn run(
     mut events: Events,
     guarantees: Guarantees,
@@ -31,6 +32,8 @@ pub(crate) async fn run(
         };
         match (event, &mut unstored) {
             (Some(Event::Message(message)), None) => hub.dispatch(&message),
+            // The store will never have it.
+            (Some(Event::Message(message)), Some(_)) if message.ephemeral => hub.dispatch(&message),
             (Some(Event::Message(message)), Some(unstored)) => unstored.hold(message),
             (Some(Event::Stored(ids)), unstored) => {
                 if let Some(unstored) = unstored {

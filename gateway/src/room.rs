@@ -1,7 +1,8 @@
 //! One room on one gateway: its members, its newest message, and what waits for a repair.
 //!
 //! In a journaled room ids grow and each message names the one before it, so that a repeat and a
-//! gap show. While a gap is repaired, what is newer waits.
+//! gap show. While a gap is repaired, what is newer waits; what is ephemeral has no place in that
+//! order, and passes.
 
 use std::sync::Arc;
 
@@ -122,6 +123,11 @@ impl Room {
 
     /// A live message. `false` when a gap shows: the message waits, and the caller must repair.
     pub(crate) fn arrive(&mut self, message: &Arc<Message>) -> bool {
+        // Who types would have stopped by the end of a repair.
+        if message.ephemeral {
+            self.show(message);
+            return true;
+        }
         if let Some(repair) = &mut self.repair {
             repair.hold(message, self.max_held_bytes);
             return true;
@@ -167,6 +173,10 @@ impl Room {
             }
             self.newest = Some(message.id);
         }
+        self.show(message);
+    }
+
+    fn show(&self, message: &Message) {
         for group in &self.groups {
             let frame = message_frame(message, &group.address, false);
             let encoded = Arc::new(Encoded {
@@ -257,19 +267,22 @@ mod tests {
         })
     }
 
-    #[test]
-    fn what_is_missed_during_a_repair_is_read_before_what_waits_is_released() {
-        let mut room = Room::new(true, 1 << 20);
-        let (outbox, mut deliveries) = outbox(1 << 20, Metrics::new().gateway);
-        let address = Address {
+    fn address() -> Address {
+        Address {
             version: Version::V1_2,
             subscription: None,
             destination: "/topic/rooms/r".into(),
             acknowledged: false,
             text_only: false,
-        };
+        }
+    }
+
+    #[test]
+    fn what_is_missed_during_a_repair_is_read_before_what_waits_is_released() {
+        let mut room = Room::new(true, 1 << 20);
+        let (outbox, mut deliveries) = outbox(1 << 20, Metrics::new().gateway);
         let slot = Slot(0);
-        room.join(&address, Member { outbox, slot });
+        room.join(&address(), Member { outbox, slot });
         assert!(room.confirm(Some(id(1))));
         assert!(room.begin_repair());
         // The link was lost again, and is back before it says so.
@@ -284,5 +297,46 @@ mod tests {
         let delivered = std::iter::from_fn(|| deliveries.try_next());
         let ids: Vec<_> = delivered.map(|delivery| delivery.encoded.id).collect();
         assert_eq!(ids, [2, 3, 4, 6].map(id));
+    }
+
+    #[test]
+    fn what_is_ephemeral_passes_a_repair_and_moves_nothing() {
+        let mut room = Room::new(true, 1 << 20);
+        let (outbox, mut deliveries) = outbox(1 << 20, Metrics::new().gateway);
+        let slot = Slot(0);
+        room.join(&address(), Member { outbox, slot });
+        assert!(room.confirm(Some(id(1))));
+        // Ids of other clocks, behind and ahead of the room's.
+        let [behind, ahead] = [1, 100].map(|number| {
+            Arc::new(Message {
+                prev: None,
+                ephemeral: true,
+                ..(*message(number)).clone()
+            })
+        });
+        assert!(room.arrive(&behind));
+        assert!(!room.arrive(&message(3)), "2 is missing");
+        assert!(room.arrive(&ahead));
+        assert_eq!(room.newest(), Some(id(1)));
+        room.deliver(&message(2));
+        assert!(room.end_repair());
+        assert!(room.arrive(&behind));
+        assert!(room.arrive(&message(4)));
+        let delivered = std::iter::from_fn(|| deliveries.try_next());
+        let seen: Vec<_> = delivered
+            .map(|delivery| (delivery.encoded.id, delivery.encoded.ephemeral))
+            .collect();
+        let expected = [
+            (1, true),
+            (100, true),
+            (2, false),
+            (3, false),
+            (1, true),
+            (4, false),
+        ];
+        assert_eq!(
+            seen,
+            expected.map(|(number, ephemeral)| (id(number), ephemeral))
+        );
     }
 }

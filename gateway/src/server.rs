@@ -6,6 +6,7 @@ use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use hyper::body::Body;
@@ -15,16 +16,18 @@ use hyper::service::service_fn;
 use hyper::{Request, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use shared::metrics::Metrics;
+use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::Gateway;
 use crate::answer::{Answer, error, set, unavailable};
+use crate::api::{self, Api};
 use crate::config::Settings;
 use crate::handshake::{self, SLACK};
-use crate::history;
 use crate::pages::Shelf;
 pub use crate::pages::{Page, Pages};
 use crate::past::Past;
@@ -39,6 +42,9 @@ const HEAD: usize = 16 << 10;
 /// client that has more to ask connects again.
 const HTTP_LIFETIME: Duration = Duration::from_secs(120);
 
+/// How long a client's system may not answer before its connection is given up.
+const VANISHED: Duration = Duration::from_secs(60);
+
 /// Connections over the limit that are told so; more are closed without a word.
 const REFUSALS: usize = 256;
 
@@ -52,7 +58,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub struct Server<C> {
     settings: Arc<Settings>,
     metrics: Metrics,
-    past: Arc<Past>,
+    api: Api,
     shelf: Shelf,
     clients: Arc<C>,
     slots: Arc<Semaphore>,
@@ -67,11 +73,12 @@ impl<C: Serve> Server<C> {
         settings: Arc<Settings>,
         metrics: Metrics,
         past: Arc<Past>,
-        pages: Pages,
+        mut pages: Pages,
         clients: C,
         tasks: TaskTracker,
         stop: CancellationToken,
     ) -> Self {
+        pages.0.push(api::DESCRIPTION);
         let clients = Arc::new(clients);
         let slots = Arc::new(Semaphore::new(settings.max_connections));
         let sockjs = Endpoint::new(
@@ -82,9 +89,9 @@ impl<C: Serve> Server<C> {
             stop.clone(),
         );
         Self {
+            api: Api::new(Arc::clone(&settings), past),
             settings,
             metrics,
-            past,
             shelf: Shelf::new(pages),
             clients,
             slots,
@@ -94,9 +101,17 @@ impl<C: Serve> Server<C> {
         }
     }
 
+    /// The same server, which takes messages by POST too, for this gateway.
+    pub(crate) fn publishing(self, gateway: Arc<Gateway>) -> Self {
+        Self {
+            api: self.api.publishing(gateway),
+            ..self
+        }
+    }
+
     /// Accepts connections until `stop` is cancelled, then closes the listener and returns. HTTP
-    /// connections then finish what they are answering, within the write timeout; upgraded ones go
-    /// on until their clients are served. All of them are in `tasks`.
+    /// connections then finish what they are answering, and send it within the write timeout;
+    /// upgraded ones go on until their clients are served. All of them are in `tasks`.
     ///
     /// At most `max_connections` are open, and a SockJS session counts as one beside those that carry
     /// it. Further ones are answered 503 with `Retry-After` and closed, so that a load balancer or
@@ -137,14 +152,19 @@ impl<C: Serve> Server<C> {
     }
 
     async fn serve(self: Arc<Self>, stream: TcpStream, address: SocketAddr, place: Arc<Place>) {
-        // Frames are gathered before they are written; the kernel must not wait for more.
-        if let Err(reason) = stream.set_nodelay(true) {
+        if let Err(reason) = prepare(&stream, self.settings.write_timeout) {
             tracing::debug!(%address, %reason, "connection lost before its first request");
             return;
         }
+        let answering = AtomicBool::new(false);
         let service = service_fn(|request| {
-            let (server, place) = (&self, &place);
-            async move { Ok::<_, Infallible>(server.answer(request, address, place).await) }
+            let (server, place, answering) = (&self, &place, &answering);
+            async move {
+                answering.store(true, Ordering::Relaxed);
+                let answer = server.answer(request, address, place).await;
+                answering.store(false, Ordering::Relaxed);
+                Ok::<_, Infallible>(answer)
+            }
         });
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
@@ -168,9 +188,11 @@ impl<C: Serve> Server<C> {
                     tokio::select! {
                         ended = connection.as_mut() => break ended,
                         () = place.until_cut() => return,
-                        // A stream ends with its session, or where its client opens the next.
                         () = sleep(self.settings.write_timeout) => {
-                            if !place.is_streaming() {
+                            // An answer has deadlines of its own, and its client is owed it. A stream
+                            // ends with its session, or where its client opens the next.
+                            let is_owed = answering.load(Ordering::Relaxed) || place.is_streaming();
+                            if !is_owed {
                                 return;
                             }
                         }
@@ -179,6 +201,13 @@ impl<C: Serve> Server<C> {
             }
         };
         if let Err(reason) = ended {
+            let label = if reason.is_timeout() {
+                "timeout"
+            } else {
+                "broken"
+            };
+            let failures = &self.metrics.gateway.http_failures;
+            failures.with_label_values(&[label]).inc();
             tracing::debug!(%address, %reason, "HTTP connection failed");
         }
     }
@@ -221,10 +250,8 @@ impl<C: Serve> Server<C> {
                 subprotocol: None,
             };
             self.sockjs.answer(request, rest, peer, place).await
-        } else if let Some(room) = history::room_in(path) {
-            let (query, headers) = (uri.query(), request.headers());
-            let origins = &self.settings.origins;
-            history::answer(room, &method, query, headers, &self.past, origins).await
+        } else if let Some(room) = api::room_in(path) {
+            self.api.answer(room, request).await
         } else if let Some(page) = self.shelf.answer(path, &method, request.headers()) {
             page
         } else {
@@ -270,6 +297,20 @@ impl<C: Serve> Server<C> {
             connection.await;
         });
     }
+}
+
+/// Makes the system write at once, for frames are gathered before they are written, and give up a
+/// connection whose client has vanished. Where nothing is ever written to see that by, it asks.
+fn prepare(stream: &TcpStream, write_timeout: Duration) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let socket = SockRef::from(stream);
+    let keepalive = TcpKeepalive::new()
+        .with_time(VANISHED / 2)
+        .with_interval(VANISHED / 6);
+    socket.set_tcp_keepalive(&keepalive)?;
+    #[cfg(target_os = "linux")]
+    socket.set_tcp_user_timeout(Some(VANISHED.max(write_timeout)))?;
+    Ok(())
 }
 
 /// What follows a prefix in a path.

@@ -16,6 +16,7 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
 
+use crate::metered::Metered;
 use crate::session::output::Outgoing;
 use crate::transport::{Incoming, Transport, TransportError, TransportName};
 
@@ -29,6 +30,13 @@ const READ_BUFFER: usize = 4 << 10;
 /// The longest header of a frame that a server sends (RFC 6455, section 5.2).
 const FRAME_HEADER: usize = 10;
 
+/// The longest header of a frame that a client sends: the mask is four octets more.
+const MASKED_HEADER: usize = 14;
+
+/// What the fragments of a message may cost on the socket, in messages of the largest size: enough
+/// to send it octet by octet, and an end to fragments without any.
+const FRAGMENTATION: usize = 8;
+
 /// The longest reason that a Close frame has room for (RFC 6455, section 5.5).
 const CLOSE_REASON: usize = 123;
 
@@ -38,7 +46,7 @@ const CLOSE_REASON: usize = 123;
 /// and fragments joined here. Nothing is written until [`next`](Self::next) or
 /// [`flush`](Self::flush) is awaited, or more than [`WRITE_BUFFER`] is pending.
 pub struct Socket<S> {
-    stream: WebSocketStream<S>,
+    stream: WebSocketStream<Metered<S>>,
     /// Octets queued since everything was last known to be written.
     pending: usize,
     name: TransportName,
@@ -64,7 +72,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
             .max_message_size(Some(max_message_bytes))
             .max_frame_size(Some(max_message_bytes));
         let stream = WebSocketStream::from_partially_read(
-            stream,
+            Metered::new(stream, FRAGMENTATION * max_message_bytes),
             read_ahead.to_vec(),
             Role::Server,
             Some(config),
@@ -90,9 +98,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
         }
         loop {
             let incoming = match ready!(Pin::new(&mut self.stream).poll_next(cx)) {
-                Some(Ok(Message::Text(text))) => Incoming::Data(text.into()),
-                Some(Ok(Message::Binary(octets))) => Incoming::Data(octets),
-                Some(Ok(Message::Ping(_) | Message::Pong(_))) => Incoming::Alive,
+                Some(Ok(Message::Text(text))) => self.data(text.into()),
+                Some(Ok(Message::Binary(octets))) => self.data(octets),
+                Some(Ok(Message::Ping(octets) | Message::Pong(octets))) => {
+                    // One may come among the fragments of a message, which go on counting.
+                    let meter = self.stream.get_mut();
+                    meter.read = meter.read.saturating_sub(octets.len() + MASKED_HEADER);
+                    Incoming::Alive
+                }
                 Some(Ok(Message::Frame(_))) => continue,
                 Some(Ok(Message::Close(_))) | None => Incoming::Closed,
                 Some(Err(error)) => self.failed(error),
@@ -101,10 +114,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
         }
     }
 
+    fn data(&mut self, octets: Bytes) -> Incoming {
+        self.stream.get_mut().read = 0;
+        Incoming::Data(octets)
+    }
+
     fn failed(&mut self, error: Error) -> Incoming {
         self.broken = true;
         match error {
             Error::Capacity(CapacityError::MessageTooLong { .. }) => Incoming::TooLarge,
+            Error::Io(_) if self.stream.get_ref().is_exhausted() => Incoming::TooLarge,
             Error::Io(_)
             | Error::ConnectionClosed
             | Error::AlreadyClosed
@@ -167,6 +186,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Transport for Socket<S>
     /// its own code.
     async fn close(mut self, code: u16, reason: &str, deadline: Duration) {
         let reason = Utf8Bytes::from(&reason[..reason.floor_char_boundary(CLOSE_REASON)]);
+        // What comes now is thrown away, however much it is: the deadline bounds it.
+        self.stream.get_mut().most = usize::MAX;
         // Who has gone, or does not read in time, is not told.
         let _ = timeout(deadline, async move {
             self.flush().await.ok()?;

@@ -5,12 +5,14 @@
 
 pub mod binary;
 pub mod cache;
+pub mod haproxy;
 pub mod mongo;
 pub mod process;
 pub mod redis;
 pub mod stomp;
 pub mod until;
 
+pub use haproxy::Haproxy;
 pub use mongo::Mongo;
 pub use process::Process;
 pub use redis::Redis;

@@ -35,7 +35,7 @@ pub struct Draft {
     pub notify: Option<GatewayId>,
     /// The drafts whose order its sender relies on.
     pub series: Series,
-    /// To be delivered to those who listen now, and never stored.
+    /// To be delivered to those who listen now, and never stored. It stands in no series.
     pub ephemeral: bool,
 }
 
@@ -141,6 +141,11 @@ impl RoomName {
         Self::queue(&UserName::parse(&user)?, queue)
     }
 
+    /// Whether it is one user's queue.
+    pub fn is_queue(&self) -> bool {
+        self.0.starts_with(USER)
+    }
+
     /// The name as text.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -225,6 +230,9 @@ pub enum InvalidName {
     /// Not an idempotency key.
     #[error("an idempotency key is 1 to 256 octets without control characters")]
     Key,
+    /// The id of an ephemeral message, where one that is stored is meant.
+    #[error("it is the id of an ephemeral message, which has no place in the order of the room")]
+    Ephemeral,
     /// Not a message id.
     #[error("a message id is a UUID of version 7, as given in `message-id`")]
     Id,
@@ -273,6 +281,9 @@ impl MessageId {
 
     const SEQ_LOW_BITS: u32 = 46;
 
+    /// The sequence's highest bit, which no stream reaches.
+    const EPHEMERAL: u64 = 1 << 57;
+
     /// The id of what was accepted at `stamp` in `shard`. Bits of the stamp beyond 48 and 58 are
     /// cut off; no clock or stream reaches them.
     pub fn new(stamp: Stamp, shard: u16) -> Self {
@@ -281,6 +292,18 @@ impl MessageId {
         let first = (stamp.ms << 16) | 0x7000 | high;
         let second = (0b10 << 62) | (low << 16) | u64::from(shard);
         Self(Uuid::from_u64_pair(first, second))
+    }
+
+    /// The id of what is ephemeral. No message that is stored can have it.
+    pub fn ephemeral(Stamp { ms, seq }: Stamp, shard: u16) -> Self {
+        let seq = seq | Self::EPHEMERAL;
+        Self::new(Stamp { ms, seq }, shard)
+    }
+
+    /// Whether it is the id of what is ephemeral. By whose clock it was made is not said, so that
+    /// "after" it means nothing.
+    pub fn is_ephemeral(self) -> bool {
+        self.stamp().seq & Self::EPHEMERAL != 0
     }
 
     /// The stamp that it was made of.

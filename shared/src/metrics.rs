@@ -36,13 +36,13 @@ pub struct GatewayMetrics {
     pub connections_total: IntCounterVec,
     /// Connections closed, by `reason`: the labels of the gateway's close-reason table.
     pub disconnects: IntCounterVec,
-    /// SEND frames that asked for a publish.
+    /// Messages that clients and back ends asked to publish.
     pub messages_received: IntCounter,
     /// MESSAGE frames of live messages handed to a socket.
     pub messages_delivered: IntCounter,
     /// Seconds from a message's acceptance to its last octet being handed to a member's socket.
     pub fanout_seconds: Histogram,
-    /// Seconds from a SEND to the broker's answer.
+    /// Seconds from a SEND or POST to the broker's answer.
     pub accept_seconds: Histogram,
     /// Octets queued for sockets now.
     pub outbox_bytes: IntGauge,
@@ -58,6 +58,8 @@ pub struct GatewayMetrics {
     pub rooms: IntGauge,
     /// HTTP requests answered, by `code` class (`2xx`, `4xx`, `5xx`).
     pub http_requests: IntCounterVec,
+    /// Connections whose request never came or was no HTTP, by `reason` (`timeout`, `broken`).
+    pub http_failures: IntCounterVec,
 }
 
 /// What every user of a broker counts.
@@ -142,7 +144,7 @@ impl GatewayMetrics {
             messages_received: counter(
                 r,
                 "gateway_messages_received_total",
-                "SEND frames that asked for a publish",
+                "Messages that clients and back ends asked to publish",
             ),
             messages_delivered: counter(
                 r,
@@ -158,7 +160,7 @@ impl GatewayMetrics {
             accept_seconds: histogram(
                 r,
                 "gateway_accept_seconds",
-                "From a SEND to the broker's answer",
+                "From a SEND or POST to the broker's answer",
                 seconds(),
             ),
             outbox_bytes: gauge(r, "gateway_outbox_bytes", "Octets queued for sockets now"),
@@ -193,6 +195,12 @@ impl GatewayMetrics {
                 "gateway_http_requests_total",
                 "HTTP requests answered, by class of status",
                 &["code"],
+            ),
+            http_failures: counters(
+                r,
+                "gateway_http_failures_total",
+                "Connections whose request never came, or was no HTTP",
+                &["reason"],
             ),
         }
     }

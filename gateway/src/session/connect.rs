@@ -44,11 +44,14 @@ impl Session {
                 ours.min(wanted.max(1_000))
             }
         };
-        let offer = (offer(heart_beat.1), offer(heart_beat.0));
-        // STOMP 1.0 has no heart-beats (1.1 introduced them).
-        if version > Version::V1_0 {
-            self.heart_beat = negotiate(offer, heart_beat);
-        }
+        // STOMP 1.0 has no heart-beats (1.1 introduced them). The header is there all the same:
+        // old clients look into it without asking whether it is.
+        let offer = if version > Version::V1_0 {
+            (offer(heart_beat.1), offer(heart_beat.0))
+        } else {
+            (0, 0)
+        };
+        self.heart_beat = negotiate(offer, heart_beat);
         self.version = version;
         self.decoder.set_version(version);
         self.state = State::Open;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use shared::message::{Draft, IdempotencyKey, MessageId};
+use shared::message::{Draft, IdempotencyKey, InvalidName, MessageId, RoomName};
 use shared::stomp::{Command, Frame, Version};
 
 use super::message::is_forwarded;
@@ -65,7 +65,7 @@ impl Session {
             .destinations
             .send_room(destination)
             .map_err(|error| Refusal(CloseReason::BadDestination, error.to_string()))?;
-        unsupported(frame, "ephemeral")?;
+        let ephemeral = is_ephemeral(frame, &room)?;
         let idempotency_key = frame
             .header("idempotency-key")
             .map(IdempotencyKey::parse)
@@ -88,7 +88,7 @@ impl Session {
             newer_than: None,
             notify: None,
             series: self.series.clone(),
-            ephemeral: false,
+            ephemeral,
         };
         let publication = Publication {
             draft: Box::new(draft),
@@ -110,7 +110,7 @@ impl Session {
         let room = self
             .settings
             .destinations
-            .subscribe_room(destination)
+            .subscribe_room(destination, &self.user)
             .map_err(|error| Refusal(CloseReason::BadDestination, error.to_string()))?;
         let Some(mode) = AckMode::parse(frame.header("ack")) else {
             let text = "`ack` is auto, client or client-individual";
@@ -194,8 +194,11 @@ impl Session {
                 "`after` and `history` exclude each other",
             ),
             (Some(after), None) => after
-                .parse::<MessageId>()
-                .map(Past::After)
+                .parse()
+                .and_then(|id: MessageId| match id.is_ephemeral() {
+                    true => Err(InvalidName::Ephemeral),
+                    false => Ok(Past::After(id)),
+                })
                 .map_err(|error| Refusal(CloseReason::BadHeader, format!("after: {error}"))),
             (None, Some(history)) => match history.parse::<usize>() {
                 Ok(0) => Ok(Past::None),
@@ -232,12 +235,30 @@ pub(super) fn receipt_after(frame: &Frame) -> Result<Option<ReceiptAfter>, Refus
     }
 }
 
-fn unsupported(frame: &Frame, name: &str) -> Result<(), Refusal> {
+/// Whether a SEND is only for those who listen now: what goes to a room is stored unless it says
+/// `ephemeral:true`, what goes to a user's queue is not unless it says `persist:true`.
+fn is_ephemeral(frame: &Frame, room: &RoomName) -> Result<bool, Refusal> {
+    let (ephemeral, persist) = (flag(frame, "ephemeral")?, flag(frame, "persist")?);
+    if ephemeral && persist {
+        let text = "`ephemeral` and `persist` exclude each other";
+        return refuse(CloseReason::BadHeader, text);
+    }
+    let ephemeral = ephemeral || (room.is_queue() && !persist);
+    if ephemeral && receipt_after(frame)? == Some(ReceiptAfter::Stored) {
+        let text = "`receipt-after:stored` is for what is stored: not for `ephemeral:true`, and for a \
+            user's queue only with `persist:true`";
+        return refuse(CloseReason::BadHeader, text);
+    }
+    Ok(ephemeral)
+}
+
+fn flag(frame: &Frame, name: &str) -> Result<bool, Refusal> {
     match frame.header(name) {
-        None | Some("false") => Ok(()),
+        None | Some("false") => Ok(false),
+        Some("true") => Ok(true),
         Some(_) => Err(Refusal(
-            CloseReason::UnsupportedFrame,
-            format!("`{name}` is not served"),
+            CloseReason::BadHeader,
+            format!("`{name}` is true or false"),
         )),
     }
 }

@@ -65,9 +65,9 @@ fn ack_id(message: MessageId, address: &Address) -> String {
     format!("{message}/{subscription}")
 }
 
-/// Whether a SEND's header travels with the message. The others steer this server, carry
+/// Whether a header of a SEND or POST travels with the message. The others steer this server, carry
 /// credentials, or are the server's to say.
-pub(super) fn is_forwarded(name: &str) -> bool {
+pub(crate) fn is_forwarded(name: &str) -> bool {
     const OURS: [&str; 21] = [
         "body-encoding",
         "destination",

@@ -129,7 +129,9 @@ impl Session {
             state: State::Opening { deadline },
             decoder: Decoder::new(Limits {
                 frame_bytes: settings.max_frame_bytes,
-                ..Limits::default()
+                headers: settings.max_headers,
+                header_bytes: settings.max_header_bytes,
+                headers_bytes: settings.max_headers_bytes,
             }),
             version: Version::V1_0,
             user: anonymous(),
@@ -250,6 +252,13 @@ impl Session {
         }
     }
 
+    /// Ends the session with an ERROR: the client broke its transport's protocol, in this way.
+    pub fn broken(&mut self, how: &str) {
+        if self.closing().is_none() {
+            self.fail(CloseReason::ProtocolError, how, None);
+        }
+    }
+
     /// The next thing to do.
     pub fn poll(&mut self) -> Option<Output> {
         self.outputs.pop_front()
@@ -348,6 +357,7 @@ fn is_control(command: Command) -> bool {
     !matches!(command, Command::Send | Command::Ack | Command::Nack)
 }
 
-fn anonymous() -> UserName {
+/// Who a client is that gives no name.
+pub(crate) fn anonymous() -> UserName {
     UserName::parse("anonymous").expect("the literal is a user name")
 }

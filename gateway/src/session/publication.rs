@@ -35,6 +35,7 @@ pub(super) struct InFlight {
     receipt: Option<String>,
     commit: Option<CommitId>,
     bytes: usize,
+    ephemeral: bool,
 }
 
 impl Session {
@@ -45,14 +46,13 @@ impl Session {
             asked,
             bytes,
         } = publication;
-        let covers_stored = cover.is_some_and(|cover| cover.asked == ReceiptAfter::Stored);
+        let asked = match cover {
+            Some(cover) if cover.asked == ReceiptAfter::Stored => ReceiptAfter::Stored,
+            _ => asked,
+        };
         let until = match receipt.is_some() || cover.is_some() {
             false => ReceiptAfter::Accepted,
-            // It is never stored.
-            true if draft.ephemeral => ReceiptAfter::Accepted,
-            // What would die with this process is not yet what a receipt says.
-            true if !self.guarantees.durable || covers_stored => ReceiptAfter::Stored,
-            true => asked,
+            true => asked.due(self.guarantees, draft.ephemeral),
         };
         let token = self.next_token;
         self.next_token += 1;
@@ -61,6 +61,7 @@ impl Session {
             receipt,
             commit: cover.map(|cover| cover.commit),
             bytes,
+            ephemeral: draft.ephemeral,
         };
         self.in_flight.insert(token, in_flight);
         self.outputs.push_back(Output::Publish {
@@ -94,6 +95,11 @@ impl Session {
                     .and_then(|commit| self.transactions.published(commit, published));
                 self.acknowledged(earned);
             }
+            // Its sender has not asked what became of it, and may go on without it.
+            Err(_)
+                if in_flight.ephemeral
+                    && in_flight.receipt.is_none()
+                    && in_flight.commit.is_none() => {}
             Err(error) => {
                 let reason = match error {
                     PublishError::Full => CloseReason::JournalFull,

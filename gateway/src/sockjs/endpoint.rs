@@ -49,7 +49,9 @@ pub struct Options {
     pub max_body_bytes: usize,
     /// Octets that are queued between two flushes.
     pub max_queued_bytes: usize,
-    /// How long a request's body may take to arrive, and then to find room.
+    /// How long a request's body may take to arrive.
+    pub body_deadline: Duration,
+    /// How long what it carries may then wait for what came before it.
     pub patience: Duration,
 }
 
@@ -67,6 +69,7 @@ impl Options {
             // double it.
             max_body_bytes: 2 * settings.max_outbox_bytes,
             max_queued_bytes: settings.max_outbox_bytes,
+            body_deadline: settings.connect_deadline,
             patience: settings.write_timeout,
         }
     }
@@ -230,7 +233,8 @@ impl<C: Serve> Endpoint<C> {
                     .starts_with(b"application/x-www-form-urlencoded")
             });
         let limit = self.options.max_body_bytes;
-        let payload = match body::read(request.into_body(), limit, self.options.patience).await {
+        let payload = match body::read(request.into_body(), limit, self.options.body_deadline).await
+        {
             Ok(payload) => payload,
             Err(error) => {
                 if matches!(error, body::BodyError::TooLarge { .. }) {

@@ -107,3 +107,204 @@ impl Drop for Polled {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use bytes::Bytes;
+    use futures_util::FutureExt;
+    use tokio::sync::Semaphore;
+    use tokio::time::{Instant, advance};
+    use tokio_util::sync::CancellationToken;
+
+    use super::Polled;
+    use crate::place::Place;
+    use crate::session::output::Outgoing;
+    use crate::sockjs::session::{ReceiveError, Session};
+    use crate::transport::{Incoming, Transport, TransportName};
+    use crate::websocket::WRITE_BUFFER;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    struct Fixture {
+        session: Arc<Session>,
+        polled: Polled,
+    }
+
+    /// A session whose task may leave 1000 octets waiting.
+    fn fixture() -> Fixture {
+        let session = Arc::new(Session::new(1000));
+        let polled = Polled::new(Arc::clone(&session), TransportName::Xhr, 100);
+        Fixture { session, polled }
+    }
+
+    impl Fixture {
+        fn attach(&self) -> Option<u64> {
+            let slots = Arc::new(Semaphore::new(1));
+            self.session
+                .attach(Place::new(slots.try_acquire_owned().unwrap()))
+        }
+
+        async fn frame(&self) -> String {
+            poll_fn(|cx| self.session.poll_frame(cx)).await.0
+        }
+
+        /// Polls once.
+        async fn poll(&self) -> String {
+            let number = self.attach().unwrap();
+            let frame = self.frame().await;
+            self.session.detach(number, false);
+            frame
+        }
+
+        fn queue(&mut self, text: &'static str) {
+            let text = Outgoing::Text(Bytes::from_static(text.as_bytes()));
+            self.polled.queue(text).unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn what_waits_for_a_poll_comes_in_one_frame() {
+        let mut it = fixture();
+        it.queue("a");
+        it.queue("b");
+        assert_eq!(it.poll().await, "o");
+        assert_eq!(it.poll().await, "a[\"a\",\"b\"]");
+        it.queue("c");
+        assert_eq!(it.poll().await, "a[\"c\"]");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_between_two_polls_is_not_slow_and_what_waits_for_it_is_bounded() {
+        const PART: [u8; 1 << 10] = [b'x'; 1 << 10];
+        let mut it = fixture();
+        assert_eq!(it.poll().await, "o");
+        let mut octets = 0;
+        while it.polled.has_room() {
+            assert!(it.polled.is_flushed());
+            it.polled
+                .queue(Outgoing::Text(Bytes::from_static(&PART)))
+                .unwrap();
+            octets += PART.len();
+        }
+        assert_eq!(octets, WRITE_BUFFER);
+        assert!(!it.polled.is_flushed());
+        it.polled
+            .queue(Outgoing::Text(Bytes::from_static(&PART)))
+            .unwrap();
+        assert!(
+            it.polled
+                .queue(Outgoing::Text(Bytes::from_static(&PART)))
+                .is_err()
+        );
+        assert!(it.polled.flush().now_or_never().is_none());
+        assert!(it.poll().await.len() > octets);
+        assert!(it.polled.is_flushed() && it.polled.has_room());
+        it.polled.flush().await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_has_gone_5_seconds_after_its_last_receiver() {
+        let mut it = fixture();
+        let number = it.attach().unwrap();
+        assert_eq!(it.polled.next().await, Incoming::Alive);
+        advance(SECOND * 600).await;
+        assert_eq!(it.polled.next().now_or_never(), None);
+        it.session.detach(number, false);
+        let since = Instant::now();
+        assert_eq!(it.polled.next().await, Incoming::Closed);
+        assert_eq!(since.elapsed().as_secs(), 5);
+        it.queue("late");
+        assert!(it.polled.flush().await.is_err());
+    }
+
+    #[tokio::test]
+    async fn a_heart_beat_is_for_who_receives_and_has_heard_nothing_else() {
+        let mut it = fixture();
+        assert_eq!(it.poll().await, "o");
+        it.polled.queue(Outgoing::Ping).unwrap();
+        it.attach().unwrap();
+        it.polled.queue(Outgoing::Ping).unwrap();
+        assert_eq!(it.frame().await, "h");
+        it.queue("a");
+        it.polled.queue(Outgoing::Ping).unwrap();
+        it.queue("b");
+        assert_eq!(it.frame().await, "a[\"a\",\"b\"]");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn signs_of_life_are_told_once_a_second() {
+        let mut it = fixture();
+        for _ in 0..3 {
+            let number = it.attach().unwrap();
+            assert_eq!(it.polled.next().await, Incoming::Alive);
+            it.session.detach(number, false);
+            let number = it.attach().unwrap();
+            assert_eq!(it.polled.next().now_or_never(), None);
+            it.session.detach(number, false);
+            advance(SECOND).await;
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_comes_in_waits_for_room_and_is_refused_after_that() {
+        let mut it = fixture();
+        it.attach().unwrap();
+        let send = |octets: usize| {
+            let messages = vec![Bytes::from(vec![b'x'; octets])];
+            let session = Arc::clone(&it.session);
+            async move { session.receive(messages, SECOND).await }
+        };
+        assert_eq!(send(1000).await, Err(ReceiveError::TooLarge));
+        send(800).await.unwrap();
+        assert_eq!(send(800).await, Err(ReceiveError::Busy));
+        let waits = tokio::spawn(send(700));
+        tokio::task::yield_now().await;
+        for octets in [800, 700] {
+            let mut next = it.polled.next().await;
+            if next == Incoming::Alive {
+                next = it.polled.next().await;
+            }
+            assert!(matches!(next, Incoming::Data(data) if data.len() == octets));
+        }
+        waits.await.unwrap().unwrap();
+        it.polled.close(1000, "bye", SECOND).await;
+        // Nobody reads it any more, and the client reads why.
+        send(900).await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_ended_session_is_remembered_for_5_seconds_after_who_asked_last_and_for_15_at_most()
+    {
+        for (asks, seconds) in [(0, 5), (1, 8), (9, 15)] {
+            let it = fixture();
+            assert_eq!(it.poll().await, "o");
+            let Fixture { session, polled } = it;
+            polled.close(3000, "Go away!", SECOND).await;
+            let since = Instant::now();
+            let stop = CancellationToken::new();
+            let lingering = tokio::spawn({
+                let session = Arc::clone(&session);
+                async move {
+                    session.linger(&stop).await;
+                    since.elapsed().as_secs()
+                }
+            });
+            let other = fixture();
+            let it = Fixture {
+                session,
+                polled: other.polled,
+            };
+            for _ in 0..asks {
+                tokio::time::sleep(SECOND * 3).await;
+                if !lingering.is_finished() {
+                    assert_eq!(it.poll().await, "c[3000,\"Go away!\"]");
+                }
+            }
+            assert_eq!(lingering.await.unwrap(), seconds);
+        }
+    }
+}

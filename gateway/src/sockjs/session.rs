@@ -21,6 +21,9 @@ pub(crate) const KEPT: Duration = Duration::from_secs(5);
 /// How long a session that has ended can still be asked why at most, however often it is asked.
 const REMEMBERED: Duration = Duration::from_secs(15);
 
+/// How often the session's task hears of signs of life at most.
+const SIGN_OF_LIFE: Duration = Duration::from_secs(1);
+
 /// What a waiting message costs beside its octets.
 const OVERHEAD: usize = 64;
 
@@ -38,8 +41,11 @@ struct State {
     inbound: VecDeque<Bytes>,
     /// A message was too large, after all that is in `inbound`.
     too_large: bool,
-    /// A sign of life has come since the task asked.
+    /// A sign of life has come that the task has not heard of.
     alive: bool,
+    /// When it last heard of one. How often a client asks is how often it is answered: that is no
+    /// flood.
+    heard: Option<Instant>,
     outbound: VecDeque<Waiting>,
     /// Octets of the messages in `outbound`.
     pending: usize,
@@ -83,6 +89,7 @@ impl Session {
                 inbound: VecDeque::new(),
                 too_large: false,
                 alive: false,
+                heard: None,
                 outbound: VecDeque::from([Waiting::Open]),
                 pending: 0,
                 end: None,
@@ -112,7 +119,7 @@ impl Session {
             place,
             waker: None,
         });
-        state.alive = true;
+        state.hear();
         drop(state);
         self.changed.notify_one();
         Some(number)
@@ -123,10 +130,7 @@ impl Session {
         let mut state = self.state();
         let frame = match state.outbound.pop_front() {
             Some(Waiting::Open) => frame::OPEN.to_owned(),
-            Some(Waiting::HeartBeat) => {
-                state.alive = true;
-                frame::HEART_BEAT.to_owned()
-            }
+            Some(Waiting::HeartBeat) => frame::HEART_BEAT.to_owned(),
             Some(Waiting::Message(first)) => {
                 let mut messages = vec![first];
                 while let Some(Waiting::Message(_)) = state.outbound.front()
@@ -135,6 +139,7 @@ impl Session {
                     messages.push(message);
                 }
                 state.pending -= messages.iter().map(Bytes::len).sum::<usize>();
+                state.hear();
                 drop(state);
                 // Outside the lock: this is where a message's octets are looked at.
                 let frame = frame::messages(messages.iter().map(|message| &message[..]));
@@ -151,6 +156,8 @@ impl Session {
                 return Poll::Pending;
             }
         };
+        // Its connection takes something: a half-open one would be ended by the system.
+        state.hear();
         drop(state);
         self.changed.notify_one();
         Poll::Ready((frame, false))
@@ -198,7 +205,9 @@ impl Session {
             Ok(Ok(permit)) => permit.forget(),
         }
         let mut state = self.state();
-        state.alive = true;
+        if messages.is_empty() {
+            state.hear();
+        }
         if !state.too_large {
             state.inbound.extend(messages);
         }
@@ -231,6 +240,7 @@ impl Session {
                     return Some(Event::TooLarge);
                 }
                 if std::mem::take(&mut state.alive) {
+                    state.heard = Some(Instant::now());
                     return Some(Event::Alive);
                 }
                 let due = state.due();
@@ -264,6 +274,9 @@ impl Session {
     /// Queues a message, unless `most` octets wait already.
     pub(super) fn queue(&self, message: Bytes, most: usize) -> bool {
         let mut state = self.state();
+        if state.end.is_some() {
+            return true;
+        }
         if state.pending >= most {
             return false;
         }
@@ -275,7 +288,7 @@ impl Session {
     /// Queues a heart-beat where somebody would take it.
     pub(super) fn queue_heart_beat(&self) {
         let mut state = self.state();
-        if state.receiver.is_some() && state.outbound.is_empty() {
+        if state.receiver.is_some() && state.outbound.is_empty() && state.end.is_none() {
             state.push(Waiting::HeartBeat);
         }
     }
@@ -359,9 +372,7 @@ impl Session {
 
 impl State {
     fn push(&mut self, waiting: Waiting) {
-        if self.end.is_none() {
-            self.outbound.push_back(waiting);
-        }
+        self.outbound.push_back(waiting);
         self.wake();
     }
 
@@ -369,6 +380,13 @@ impl State {
         if let Some(waker) = self.receiver.as_mut().and_then(|one| one.waker.take()) {
             waker.wake();
         }
+    }
+
+    fn hear(&mut self) {
+        let is_news = self
+            .heard
+            .is_none_or(|heard| heard.elapsed() >= SIGN_OF_LIFE);
+        self.alive |= is_news;
     }
 
     /// When the session is given up unless a receiver comes.

@@ -4,10 +4,15 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::time::Instant;
 
 use super::frame;
 use crate::session::output::Outgoing;
 use crate::transport::{Incoming, Transport, TransportError, TransportName};
+
+/// How often the client is asked for a sign of life at most. Nothing answers SockJS's heart-beats,
+/// nor STOMP's where the client sends none; every browser answers a ping.
+const PING_INTERVAL: Duration = Duration::from_secs(20);
 
 /// A WebSocket whose messages are SockJS's frames.
 pub(super) struct Framed<T> {
@@ -15,6 +20,7 @@ pub(super) struct Framed<T> {
     max_message_bytes: usize,
     /// Messages of an array, of which the first has been handed on.
     rest: VecDeque<Bytes>,
+    pinged: Instant,
 }
 
 impl<T: Transport> Framed<T> {
@@ -26,6 +32,7 @@ impl<T: Transport> Framed<T> {
             socket,
             max_message_bytes,
             rest: VecDeque::new(),
+            pinged: Instant::now(),
         })
     }
 }
@@ -57,12 +64,12 @@ impl<T: Transport> Transport for Framed<T> {
     fn queue(&mut self, message: Outgoing) -> Result<(), TransportError> {
         let frame = match message {
             Outgoing::Text(octets) | Outgoing::Binary(octets) => frame::messages([&octets[..]]),
-            Outgoing::Ping => {
-                // Nobody answers SockJS's heart-beat; WebSocket's own is answered by the browser.
-                self.socket.queue(Outgoing::Ping)?;
-                frame::HEART_BEAT.to_owned()
-            }
+            Outgoing::Ping => frame::HEART_BEAT.to_owned(),
         };
+        if self.pinged.elapsed() >= PING_INTERVAL {
+            self.pinged = Instant::now();
+            self.socket.queue(Outgoing::Ping)?;
+        }
         self.socket.queue(Outgoing::Text(frame.into()))
     }
 

@@ -3,7 +3,7 @@
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use harness::redis::Redis;
-use shared::message::MessageId;
+use shared::message::{Draft, MessageId, RoomName, Series, Span, UserName};
 use tokio::time::Instant;
 
 use crate::serving::{Answer, DEADLINE, RECENT, Serving, serving};
@@ -28,6 +28,46 @@ async fn a_room_in_three_places(serving: &Serving) -> Vec<MessageId> {
     ids.extend(serving.publish("lobby", &[b"8", b"9", b"10", b"11"]).await);
     assert!(ids.len() > 2 * RECENT);
     ids
+}
+
+#[tokio::test]
+async fn a_users_queue_is_shown_to_nobody() {
+    let redis = Redis::start().await;
+    let serving = serving(&["--broker", &redis.url()]).await;
+    let kim = UserName::parse("kim").unwrap();
+    let queue = RoomName::queue(&kim, "queue/x").unwrap();
+    let draft = Draft {
+        room: queue.clone(),
+        sender: kim,
+        content_type: None,
+        headers: Vec::new(),
+        body: "secret".into(),
+        idempotency_key: None,
+        newer_than: None,
+        notify: None,
+        series: Series::default(),
+        ephemeral: false,
+    };
+    let accepted = serving.broker.publish(draft).await.unwrap();
+    let held = serving
+        .broker
+        .recent(&queue, Span::Newest, 1)
+        .await
+        .unwrap();
+    assert_eq!(held.messages[0].id, accepted.id);
+    for (room, status) in [
+        ("user%2Fkim%2Fqueue%2Fx", 400),
+        ("user%2fkim%2fqueue%2fx", 400),
+        ("user%252Fkim%252Fqueue%252Fx", 400),
+        ("r%2F..%2Fuser%2Fkim%2Fqueue%2Fx", 400),
+        ("user/kim/queue/x", 404),
+        ("../user/kim/queue/x", 404),
+        ("r/messages/../../user%2Fkim%2Fqueue%2Fx", 404),
+    ] {
+        let answer = serving.get(&format!("/api/rooms/{room}/messages")).await;
+        assert_eq!(answer.status, status, "{room}: {}", answer.body);
+        assert!(!answer.body.contains("secret"), "{room}");
+    }
 }
 
 #[tokio::test]

@@ -4,18 +4,30 @@
     reason = "a test fails by panicking"
 )]
 
+mod affinity;
 mod attach;
 mod binary;
+mod ephemeral;
 mod gaps;
 mod history;
 mod http;
+mod large;
+mod openapi;
 mod outages;
+mod post;
+mod post_refused;
+mod posting;
+mod queues;
 mod receipts;
 mod running;
 mod serving;
 mod session;
+mod session_acknowledgements;
+mod session_limits;
 mod session_properties;
+mod session_transactions;
 mod slow;
+mod strange;
 mod upgrade;
 mod virtual_client;
 mod websocket;

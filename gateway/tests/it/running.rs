@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use gateway::Parts;
 use gateway::config::{GatewayArgs, Settings};
 use gateway::server::Pages;
-use harness::{Redis, StompClient, StompOptions};
+use harness::{Mongo, Redis, StompClient, StompOptions};
 use shared::admin::Readiness;
 use shared::backoff::Backoff;
 use shared::broker::{Broker, Earlier, Feed, Settled};
@@ -47,18 +47,27 @@ pub(crate) struct Running {
 
 /// `memory:` with these flags, and SQLite in a folder of its own.
 pub(crate) async fn backend(flags: &[&str]) -> Backend {
-    open(BrokerUrl::Memory, flags).await
+    open(BrokerUrl::Memory, None, flags).await
 }
 
 /// Redis with these flags, and SQLite in a folder of its own.
 pub(crate) async fn redis_backend(redis: &Redis, flags: &[&str]) -> Backend {
-    open(redis.url().parse().unwrap(), flags).await
+    open(redis.url().parse().unwrap(), None, flags).await
 }
 
-async fn open(broker: BrokerUrl, flags: &[&str]) -> Backend {
+/// Redis with these flags, and a database of its own in MongoDB.
+pub(crate) async fn mongo_backend(redis: &Redis, mongo: &Mongo, flags: &[&str]) -> Backend {
+    let database = Mongo::database();
+    let url = mongo.url(&database);
+    let store = StoreUrl::Mongo { url, database };
+    open(redis.url().parse().unwrap(), Some(store), flags).await
+}
+
+async fn open(broker: BrokerUrl, store: Option<StoreUrl>, flags: &[&str]) -> Backend {
     let dir = tempfile::tempdir().unwrap();
     let flags = Flags::parse_from(["gateway"].iter().chain(flags));
-    let url = Some(StoreUrl::Sqlite(dir.path().join("messages.db")));
+    let file = StoreUrl::Sqlite(dir.path().join("messages.db"));
+    let url = Some(store.unwrap_or(file));
     let store: StoreSettings = flags.common.store_settings(url).unwrap();
     let broker: BrokerSettings = flags.common.broker_settings(Some(broker)).unwrap();
     let metrics = Metrics::new();

@@ -48,6 +48,11 @@ pub(crate) struct Serving {
 
 /// A server with a page. What WebSocket clients send comes back to them.
 pub(crate) async fn serving(flags: &[&str]) -> Serving {
+    serving_to(flags, Echo).await
+}
+
+/// A server with a page, whose clients get this.
+pub(crate) async fn serving_to(flags: &[&str], clients: impl Serve) -> Serving {
     let given = ["gateway", "--recent-max", "5"].iter().chain(flags);
     let flags = Flags::try_parse_from(given).unwrap();
     let settings = Arc::new(Settings::from_args(&flags.gateway).unwrap());
@@ -75,7 +80,7 @@ pub(crate) async fn serving(flags: &[&str]) -> Serving {
             content_type: "text/html; charset=utf-8",
             body: b"<!doctype html>",
         }]),
-        Echo,
+        clients,
         tasks.clone(),
         stop.clone(),
     );
@@ -187,7 +192,7 @@ impl Drop for Serving {
 
 pub(crate) struct Answer {
     pub(crate) status: u16,
-    head: String,
+    pub(crate) head: String,
     pub(crate) body: String,
 }
 

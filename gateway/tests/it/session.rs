@@ -354,8 +354,8 @@ fn bad_frames_are_refused_with_a_reason_and_their_receipt() {
             CloseReason::BadHeader,
         ),
         (
-            "SEND\ndestination:/app/rooms/r\nephemeral:true\nreceipt:q\n\nx\0",
-            CloseReason::UnsupportedFrame,
+            "SEND\ndestination:/app/rooms/r\nephemeral:yes\nreceipt:q\n\nx\0",
+            CloseReason::BadHeader,
         ),
         (
             "UNSUBSCRIBE\nid:nobody\nreceipt:q\n\n\0",

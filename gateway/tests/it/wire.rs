@@ -8,6 +8,7 @@ mod frames;
 mod heartbeats;
 mod limits;
 mod message;
+pub(crate) mod raw;
 mod receipts;
 mod sockjs;
 mod transactions;
@@ -22,7 +23,7 @@ use tokio_tungstenite::{WebSocketStream, client_async};
 
 use crate::running::Running;
 
-const DEADLINE: Duration = Duration::from_secs(20);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
 
 /// A client without any knowledge of STOMP.
 pub(crate) struct Wire {
@@ -32,16 +33,31 @@ pub(crate) struct Wire {
 impl Wire {
     /// Upgrades on `/ws` without a subprotocol.
     pub(crate) async fn open(gateway: &Running) -> Self {
-        let stream = TcpStream::connect(&gateway.address).await.unwrap();
-        let request = ClientRequestBuilder::new(gateway.url().parse().unwrap());
+        Self::open_at(&gateway.address).await
+    }
+
+    async fn open_at(address: &str) -> Self {
+        let stream = TcpStream::connect(address).await.unwrap();
+        let url = format!("ws://{address}/ws");
+        let request = ClientRequestBuilder::new(url.parse().unwrap());
         let (socket, _) = client_async(request, stream).await.unwrap();
         Self { socket }
     }
 
     /// Upgrades and connects with this version, without heart-beats.
     pub(crate) async fn connected(gateway: &Running, version: &str) -> Self {
-        let mut wire = Self::open(gateway).await;
-        let connect = format!("CONNECT\naccept-version:{version}\nlogin:kim\n\n\0");
+        Self::connected_as(gateway, version, "kim").await
+    }
+
+    /// The same as this user.
+    pub(crate) async fn connected_as(gateway: &Running, version: &str, user: &str) -> Self {
+        Self::connected_at(&gateway.address, version, user).await
+    }
+
+    /// The same at this address.
+    pub(crate) async fn connected_at(address: &str, version: &str, user: &str) -> Self {
+        let mut wire = Self::open_at(address).await;
+        let connect = format!("CONNECT\naccept-version:{version}\nlogin:{user}\n\n\0");
         wire.send(&connect).await;
         let connected = wire.next().await;
         assert!(connected.starts_with("CONNECTED\n"), "{connected:?}");
@@ -96,7 +112,8 @@ impl Wire {
     }
 }
 
-fn is_like(text: &str, golden: &str) -> bool {
+/// Whether a text is this one, in which `*` stands for any octets without a line end.
+pub(crate) fn is_like(text: &str, golden: &str) -> bool {
     let Some((before, after)) = golden.split_once('*') else {
         return text == golden;
     };

@@ -57,18 +57,22 @@ struct State {
 }
 
 impl Handover {
-    /// Hands an event over, or drops it and raises a gap. A gap itself is never lost.
+    /// Hands an event over, or drops it, counts it and raises a gap. A gap itself is never lost. An
+    /// ephemeral message that is dropped is no gap: nothing that could be read is missing.
     pub fn offer(&self, event: Event) {
         if matches!(event, Event::Gap) {
             self.raise_gap();
             return;
         }
         let size = size(&event);
+        let readable = !matches!(&event, Event::Message(message) if message.ephemeral);
         let waiting = self.state.bytes.fetch_add(size, Ordering::Relaxed);
         if waiting + size > self.max_bytes || self.sender.try_send(event).is_err() {
             self.state.bytes.fetch_sub(size, Ordering::Relaxed);
             self.metrics.handover_dropped.inc();
-            self.raise_gap();
+            if readable {
+                self.raise_gap();
+            }
         }
     }
 

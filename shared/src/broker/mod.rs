@@ -99,6 +99,13 @@ pub trait Broker: Send + Sync + 'static {
     /// *Truth*: `Ok` is the backend's own answer. An error other than [`PublishError::Full`] and
     /// [`PublishError::Overloaded`] leaves open whether it was accepted; the same key asks again.
     ///
+    /// *Ephemeral*: such a draft goes to the fan-outs that have subscribed and nowhere else: no feed,
+    /// no [`Self::recent`], no `prev`, neither its own nor another's. Its id is unique,
+    /// [tells itself](MessageId::is_ephemeral) and says nothing of the room's order. It keeps its place among the calls, but may pass a draft that
+    /// has to be tried again. It is never published twice: where that is in doubt, and when the
+    /// link breaks under it, it is lost. Its key is not remembered, a full journal does not concern
+    /// it, and it stands in no series.
+    ///
     /// The answer comes within the backend's publish deadline.
     fn publish(&self, draft: Draft) -> BoxFuture<'static, Result<Accepted, PublishError>>;
 
@@ -226,7 +233,7 @@ pub struct Fanout {
 /// Chooses the rooms that a fan-out delivers. Both calls may be repeated without harm.
 pub trait Subscriber: Send + Sync + 'static {
     /// Subscribes to a room. When this returns `Ok`, every message accepted from now on arrives as
-    /// an [`Event`], or a [`Event::Gap`] does. Where the broker [shows stored messages
+    /// an [`Event`], or a [`Event::Gap`] does, unless it is ephemeral: that may be lost. Where the broker [shows stored messages
     /// only](Guarantees::shows_stored_only), so does what was accepted before and is not stored
     /// yet; elsewhere it may.
     ///
@@ -242,7 +249,8 @@ pub trait Subscriber: Send + Sync + 'static {
 /// What a fan-out link brings.
 #[derive(Clone, Debug)]
 pub enum Event {
-    /// A message of a subscribed room; a room's messages come in the order of their ids.
+    /// A message of a subscribed room; a room's messages come in the order of their ids, but for
+    /// the ephemeral ones between them.
     Message(Arc<Message>),
     /// Messages that this gateway had flagged are stored.
     Stored(Vec<MessageId>),
@@ -251,7 +259,8 @@ pub enum Event {
     Gap,
 }
 
-/// A consumer's share of the accepted messages that are to be stored.
+/// A consumer's share of the accepted messages that are to be stored; an ephemeral one is never
+/// among them.
 ///
 /// An entry that is handed out and not settled is handed out again, to this consumer or another:
 /// at least once, never lost. Consumers share the work; the entries of one that died pass to the

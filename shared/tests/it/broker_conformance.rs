@@ -2,6 +2,7 @@
 
 mod accept;
 mod earlier;
+mod ephemeral;
 mod feed;
 mod live;
 mod lossy;

@@ -35,93 +35,6 @@ fn new(command: Command) -> Frame {
 }
 
 #[test]
-fn the_examples_of_the_specification_are_read() {
-    let cases: &[(&[u8], Frame)] = &[
-        (
-            b"CONNECT\naccept-version:1.0,1.1,2.0\nhost:stomp.github.org\n\n\0",
-            new(Command::Connect)
-                .with("accept-version", "1.0,1.1,2.0")
-                .with("host", "stomp.github.org"),
-        ),
-        (
-            b"CONNECTED\nversion:1.1\n\n\0",
-            new(Command::Connected).with("version", "1.1"),
-        ),
-        (
-            b"SEND\ndestination:/queue/a\ncontent-type:text/plain\n\nhello queue a\n\0",
-            new(Command::Send)
-                .with("destination", "/queue/a")
-                .with("content-type", "text/plain")
-                .with_body("hello queue a\n"),
-        ),
-        (
-            b"SUBSCRIBE\nid:0\ndestination:/queue/foo\nack:client\n\n\0",
-            new(Command::Subscribe)
-                .with("id", "0")
-                .with("destination", "/queue/foo")
-                .with("ack", "client"),
-        ),
-        (
-            b"UNSUBSCRIBE\nid:0\n\n\0",
-            new(Command::Unsubscribe).with("id", "0"),
-        ),
-        (
-            b"ACK\nid:12345\ntransaction:tx1\n\n\0",
-            new(Command::Ack)
-                .with("id", "12345")
-                .with("transaction", "tx1"),
-        ),
-        (
-            b"NACK\nid:12345\n\n\0",
-            new(Command::Nack).with("id", "12345"),
-        ),
-        (
-            b"BEGIN\ntransaction:tx1\n\n\0",
-            new(Command::Begin).with("transaction", "tx1"),
-        ),
-        (
-            b"COMMIT\ntransaction:tx1\n\n\0",
-            new(Command::Commit).with("transaction", "tx1"),
-        ),
-        (
-            b"ABORT\ntransaction:tx1\n\n\0",
-            new(Command::Abort).with("transaction", "tx1"),
-        ),
-        (
-            b"DISCONNECT\nreceipt:77\n\n\0",
-            new(Command::Disconnect).with("receipt", "77"),
-        ),
-        (
-            b"RECEIPT\nreceipt-id:77\n\n\0",
-            new(Command::Receipt).with("receipt-id", "77"),
-        ),
-        (
-            b"MESSAGE\nsubscription:0\nmessage-id:007\ndestination:/queue/a\n\nhello queue a\0",
-            new(Command::Message)
-                .with("subscription", "0")
-                .with("message-id", "007")
-                .with("destination", "/queue/a")
-                .with_body("hello queue a"),
-        ),
-        (
-            b"ERROR\nmessage:malformed frame received\n\nThe message:\n-----\n\0",
-            new(Command::Error)
-                .with("message", "malformed frame received")
-                .with_body("The message:\n-----\n"),
-        ),
-        (
-            b"STOMP\nhost:a\n\n\0",
-            new(Command::Stomp).with("host", "a"),
-        ),
-    ];
-    for version in Version::ALL {
-        for (octets, expected) in cases {
-            assert_eq!(frame(octets, version).as_ref(), Ok(expected), "{version:?}");
-        }
-    }
-}
-
-#[test]
 fn escapes_are_those_of_the_version() {
     let value = |escaped: &str, version| {
         let octets = format!("SEND\nk{escaped}:{escaped}\n\n\0");
@@ -489,5 +402,37 @@ fn a_log_of_headers_shows_no_secret() {
     assert!(
         shown.contains("ann") && !shown.contains("hunter2"),
         "{shown}"
+    );
+}
+
+#[test]
+fn a_frame_that_failed_is_named_by_its_receipt_where_that_had_come() {
+    let failed = |octets: &str| {
+        let mut decoder = Decoder::new(Limits::default());
+        decoder.feed(octets.as_bytes());
+        while decoder.next().is_ok_and(|decoded| decoded.is_some()) {}
+        assert!(decoder.next().is_err(), "{octets:?}");
+        decoder.receipt().map(str::to_owned)
+    };
+    let receipt = || Some("a:1".to_owned());
+    assert_eq!(
+        failed("SEND\nreceipt:a\\c1\nreceipt:2\nno colon\n"),
+        receipt()
+    );
+    assert_eq!(
+        failed("SEND\nreceipt:a\\c1\ncontent-length:x\n\n"),
+        receipt()
+    );
+    assert_eq!(failed("ACK\nreceipt:a\\c1\n\nbody\0"), receipt());
+    assert_eq!(
+        failed("SEND\nno colon\nreceipt:1\n\n\0"),
+        None,
+        "it comes later"
+    );
+    assert_eq!(failed("SEND\nReceipt:1\nno colon\n"), None);
+    assert_eq!(
+        failed("SEND\nreceipt:1\n\n\0HELLO\n\n\0"),
+        None,
+        "another frame's"
     );
 }

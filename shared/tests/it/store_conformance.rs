@@ -126,6 +126,7 @@ every_store!(
     nothing_to_do_is_done,
     history_is_cut_as_the_span_says,
     rooms_are_separate,
+    a_users_queue_is_a_room_of_its_own,
     a_message_comes_back_octet_for_octet,
     stored_names_what_is_there,
     the_newest_is_the_greatest_id_of_all_rooms,
@@ -233,6 +234,33 @@ async fn rooms_are_separate(place: Place) {
         assert_eq!(everything(&*store, name).await, expected, "{name}");
     }
     assert_eq!(everything(&*store, "empty").await, []);
+}
+
+async fn a_users_queue_is_a_room_of_its_own(place: Place) {
+    let store = place.open().await;
+    let longest = "김".repeat(42) + "/%";
+    assert_eq!(longest.len(), UserName::MAX_LEN);
+    let mut sent = Vec::new();
+    for user in ["ann", "a/b", "a%2Fb", "a/queue", "50%", "김 철수", &longest] {
+        for queue in ["queue/x", "topic/x", "queue/b/queue/x"] {
+            let user = UserName::parse(user).unwrap();
+            sent.push(Arc::new(Message {
+                room: RoomName::queue(&user, queue).unwrap(),
+                idempotency_key: Some(IdempotencyKey::parse("k").unwrap()),
+                ..(*message(sent.len() as u64, "r", "hi")).clone()
+            }));
+        }
+    }
+    let inserted = store.insert(&sent).await.unwrap();
+    assert_eq!(inserted, outcome(sent.len(), 0));
+    for message in &sent {
+        let queue = store.history(&message.room, Span::Newest, 100).await;
+        assert_eq!(queue.unwrap(), [(**message).clone()]);
+    }
+    let keys = store.keys_after(MessageId::MIN).await.unwrap();
+    let rooms: Vec<_> = keys.into_iter().map(|used| used.room).collect();
+    let queues: Vec<_> = sent.iter().map(|message| message.room.clone()).collect();
+    assert_eq!(rooms, queues);
 }
 
 async fn a_message_comes_back_octet_for_octet(place: Place) {

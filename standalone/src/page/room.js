@@ -109,6 +109,8 @@ export class Room {
     if (command === 'MESSAGE') {
       // What is left of an earlier subscription.
       if (headers.get('subscription') !== this.#subscription.id) return;
+      // It is in no history, and not where the room goes on from. The page shows what stays.
+      if (headers.get('ephemeral')) return;
       const id = headers.get('message-id');
       if (!this.#seen || id > this.#seen) this.#seen = id;
       if (headers.get('replayed')) {

@@ -71,11 +71,26 @@ impl State {
 
     /// Accepts a draft as [`crate::broker::Broker::publish`] says.
     pub(super) fn accept(&mut self, draft: Draft) -> Result<Accepted, PublishError> {
+        if draft.ephemeral {
+            return Ok(self.show(draft));
+        }
         if draft.series.has_failed() {
             return Err(PublishError::Unavailable);
         }
         let series = draft.series.clone();
         self.accept_next(draft).inspect_err(|_| series.fail())
+    }
+
+    /// Hands a draft to those who listen, and keeps nothing of it but that its id is used.
+    fn show(&mut self, draft: Draft) -> Accepted {
+        let id = self.next_id(&draft.room, None);
+        let id = MessageId::ephemeral(id.stamp(), id.shard());
+        let message = message(id, None, draft);
+        self.rooms.deliver(&message, false, Instant::now());
+        Accepted {
+            id,
+            repeated: false,
+        }
     }
 
     fn accept_next(&mut self, draft: Draft) -> Result<Accepted, PublishError> {
@@ -106,18 +121,8 @@ impl State {
         }
 
         let notify = draft.notify;
-        let message = Arc::new(Message {
-            id: self.next_id(&draft.room, draft.newer_than),
-            prev: self.rooms.newest(&draft.room),
-            room: draft.room,
-            sender: draft.sender,
-            content_type: draft.content_type,
-            headers: draft.headers,
-            body: draft.body,
-            idempotency_key: draft.idempotency_key,
-            ephemeral: false,
-        });
-        let id = message.id;
+        let id = self.next_id(&draft.room, draft.newer_than);
+        let message = message(id, self.rooms.newest(&draft.room), draft);
         self.rooms.deliver(&message, journaled, now);
         if journaled {
             self.journal.append(Arc::clone(&message), notify);
@@ -205,4 +210,18 @@ impl State {
             true
         });
     }
+}
+
+fn message(id: MessageId, prev: Option<MessageId>, draft: Draft) -> Arc<Message> {
+    Arc::new(Message {
+        id,
+        prev,
+        room: draft.room,
+        sender: draft.sender,
+        content_type: draft.content_type,
+        headers: draft.headers,
+        body: draft.body,
+        idempotency_key: draft.idempotency_key,
+        ephemeral: draft.ephemeral,
+    })
 }

@@ -104,6 +104,45 @@ mod tests {
     }
 
     #[test]
+    fn no_two_queues_and_no_queue_and_room_share_a_name() {
+        let queue = |user: &str, queue: &str| {
+            RoomName::queue(&UserName::parse(user).unwrap(), queue).unwrap()
+        };
+        let longest = "김".repeat(42);
+        let rooms = [
+            queue("a/queue/b", "queue/x"),
+            queue("a", "queue/b/queue/x"),
+            queue("a%2Fqueue%2Fb", "queue/x"),
+            queue("a:b", "queue/c"),
+            queue("a", "queue/b:c"),
+            queue("{1}:room:x", "topic/x"),
+            queue(&longest, "queue/x"),
+            queue("a", "queue/x"),
+            RoomName::parse("user:a:queue:x").unwrap(),
+        ];
+        for (at, room) in rooms.iter().enumerate() {
+            assert_eq!(
+                channel_shard(channel(3, room).as_bytes()),
+                Some(3),
+                "{room}"
+            );
+            for other in &rooms[..at] {
+                assert_ne!(channel(3, room), channel(3, other));
+                assert_ne!(recent(3, room), recent(3, other));
+                assert_ne!(token(3, room, "t"), token(3, other, "t"));
+            }
+        }
+        let (ann, key) = (
+            UserName::parse("ann").unwrap(),
+            IdempotencyKey::parse("k").unwrap(),
+        );
+        assert_eq!(
+            idempotency(3, &queue("50%/a:b", "queue/x"), &ann, &key),
+            "rc:{3}:idem:user/50%2525%252Fa%253Ab/queue/x:ann:k"
+        );
+    }
+
+    #[test]
     fn a_channel_names_its_shard() {
         let room = RoomName::parse("a:room:x").unwrap();
         assert_eq!(channel_shard(channel(12, &room).as_bytes()), Some(12));

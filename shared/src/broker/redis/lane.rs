@@ -46,6 +46,8 @@ pub(super) struct Request {
     /// The id where this process made it. Such a command is not the script, and sent twice it
     /// would be heard twice.
     pub(super) id: Option<MessageId>,
+    /// It has no place in the room's order.
+    pub(super) ephemeral: bool,
     /// Beyond it, nobody waits, and the token may be forgotten: it is not sent again.
     pub(super) deadline: Instant,
     pub(super) series: Series,
@@ -247,11 +249,17 @@ impl Driver {
                 .map(|(queued, answer)| outcome(&queued.request, answer))
                 .collect();
         for index in 0..outcomes.len() {
-            let room = &self.batch[index].request.room;
+            let Request {
+                room, ephemeral, ..
+            } = &self.batch[index].request;
             let overtaken = || {
                 (index + 1..outcomes.len()).any(|later| {
+                    let request = &self.batch[later].request;
+                    // A server that takes no writes still publishes: what is ephemeral goes
+                    // through, and must not cost those before it their second attempt.
                     matches!(outcomes[later], Outcome::Answered(Ok(_)))
-                        && self.batch[later].request.room == *room
+                        && request.room == *room
+                        && (*ephemeral || !request.ephemeral)
                 })
             };
             // A second attempt must not bring it behind what its sender published later.

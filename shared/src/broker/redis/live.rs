@@ -96,6 +96,8 @@ impl Listener for Receiver {
             return;
         };
         match payload::heard(shard, &bytes) {
+            // Whoever listened has heard it, and that is all that it was for.
+            Ok((message, _)) if message.ephemeral => {}
             Ok((message, notify)) => {
                 let id = message.id;
                 self.inbox.offer(Entry {

@@ -38,6 +38,9 @@ pub(super) fn encode(draft: &Draft, notify: Option<GatewayId>) -> Vec<u8> {
     if let Some(key) = &draft.idempotency_key {
         document.append(cstr!("idempotencyKey"), key.as_str());
     }
+    if draft.ephemeral {
+        document.append(cstr!("ephemeral"), true);
+    }
     if let Some(gateway) = notify {
         document.append(cstr!("notify"), gateway.to_string().as_str());
     }
@@ -61,6 +64,7 @@ pub(super) fn decode(
     let document = RawDocument::from_bytes(payload).map_err(|error| error.to_string())?;
     let (mut room, mut sender, mut body) = (None, None, None);
     let (mut content_type, mut idempotency_key, mut notify) = (None, None, None);
+    let mut ephemeral = false;
     let mut headers = Headers::new();
     for element in document {
         let (name, value) = element.map_err(|error| error.to_string())?;
@@ -72,6 +76,7 @@ pub(super) fn decode(
             "idempotencyKey" => {
                 idempotency_key = Some(IdempotencyKey::parse(text(name.as_str(), value)?));
             }
+            "ephemeral" => ephemeral = value.as_bool().ok_or("ephemeral is no truth value")?,
             "notify" => {
                 notify = Some(
                     text(name.as_str(), value)?
@@ -93,7 +98,7 @@ pub(super) fn decode(
         body: payload.slice_ref(body.ok_or("body is missing")?),
         idempotency_key: idempotency_key.transpose().map_err(invalid)?,
         prev,
-        ephemeral: false,
+        ephemeral,
     };
     Ok((message, notify))
 }

@@ -17,7 +17,7 @@ use super::{keys, payload};
 use crate::broker::shard::shard_of;
 use crate::broker::{Accepted, IDEMPOTENCY_WINDOW, PublishError};
 use crate::config::{BrokerSettings, Delivery};
-use crate::message::{Draft, MessageId, Stamp};
+use crate::message::{Draft, MessageId, Series, Stamp};
 
 /// What a request weighs in a queue beside the message, in octets.
 const OVERHEAD: usize = 1024;
@@ -60,20 +60,32 @@ impl Publisher {
         &self,
         draft: Draft,
     ) -> BoxFuture<'static, Result<Accepted, PublishError>> {
-        let series = draft.series.clone();
+        // What is ephemeral is not sent again by its sender, so that nothing has to wait for it.
+        let series = if draft.ephemeral {
+            Series::default()
+        } else {
+            draft.series.clone()
+        };
         if series.has_failed() {
             return future::ready(Err(PublishError::Unavailable)).boxed();
         }
         let shard = shard_of(&draft.room, self.settings.shards);
         let count = self.count.fetch_add(1, Ordering::Relaxed);
-        let journaled = self.settings.delivery == Delivery::AtLeastOnce;
-        let payload = payload::encode(&draft, draft.notify.filter(|_| !journaled));
+        let ephemeral = draft.ephemeral;
+        let journaled = self.settings.delivery == Delivery::AtLeastOnce && !ephemeral;
+        let notify = draft.notify.filter(|_| !journaled && !ephemeral);
+        let payload = payload::encode(&draft, notify);
         let size = OVERHEAD + payload.len();
         let token = format!("{:x}-{count:x}", self.process);
         let (command, id) = if journaled {
             (self.accept(&draft, &payload, shard, &token), None)
         } else {
-            let id = self.own_id(shard, count);
+            let stamp = self.own_stamp(count);
+            let id = if ephemeral {
+                MessageId::ephemeral(stamp, shard)
+            } else {
+                MessageId::new(stamp, shard)
+            };
             let published = payload::published(id.stamp(), &payload);
             let channel = keys::channel(shard, &draft.room);
             (cmd("PUBLISH").arg(channel).arg(published).take(), Some(id))
@@ -88,6 +100,7 @@ impl Publisher {
             token,
             size,
             id,
+            ephemeral,
             deadline,
             series: series.clone(),
             answer,
@@ -150,19 +163,16 @@ impl Publisher {
             .take()
     }
 
-    /// An id by this process's own clock: unique, and in order only as far as the clocks agree.
-    fn own_id(&self, shard: u16, count: u64) -> MessageId {
+    /// A stamp by this process's own clock: unique, and in order only as far as the clocks agree.
+    fn own_stamp(&self, count: u64) -> Stamp {
         let since_1970 = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .unwrap_or_default();
         let seq = (count & 0xf_ffff) << 32 | self.process & 0xffff_ffff;
-        MessageId::new(
-            Stamp {
-                ms: millis(since_1970),
-                seq,
-            },
-            shard,
-        )
+        Stamp {
+            ms: millis(since_1970),
+            seq,
+        }
     }
 }
 

@@ -9,78 +9,27 @@ use std::sync::Arc;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use hyper::header::{
-    ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_MAX_AGE, ALLOW, HOST,
-    HeaderMap, ORIGIN, VARY,
-};
-use hyper::{Method, StatusCode};
-use percent_encoding::percent_decode_str;
+use hyper::StatusCode;
 use serde::{Serialize, Serializer};
-use shared::message::{Headers, Message, MessageId, RoomName, Span};
+use shared::message::{Headers, Message, MessageId, Span};
 
-use crate::answer::{Answer, empty, error, json, method_not_allowed, set, unavailable};
-use crate::config::Origins;
+use super::bad_request;
+use crate::answer::{Answer, error, json, unavailable};
 use crate::past::{Past, PastError, PastPage};
 
 /// Messages of one answer at most.
 const MAX_LIMIT: usize = 200;
 const DEFAULT_LIMIT: usize = 50;
 
-const METHODS: &str = "GET, HEAD, OPTIONS";
-
-/// The room in a path of this API, still percent-encoded; `None` for other paths.
-pub(crate) fn room_in(path: &str) -> Option<&str> {
-    let room = path
-        .strip_prefix("/api/rooms/")?
-        .strip_suffix("/messages")?;
-    (!room.contains('/')).then_some(room)
-}
-
-/// Answers a request for the past of `room` (percent-encoded).
-pub(crate) async fn answer(
-    room: &str,
-    method: &Method,
-    query: Option<&str>,
-    headers: &HeaderMap,
-    past: &Past,
-    origins: &Origins,
-) -> Answer {
-    let mut answer = match *method {
-        Method::GET | Method::HEAD => page(room, query.unwrap_or_default(), past).await,
-        Method::OPTIONS => {
-            let mut answer = empty(StatusCode::NO_CONTENT);
-            set(&mut answer, ALLOW, METHODS);
-            set(&mut answer, ACCESS_CONTROL_ALLOW_METHODS, METHODS);
-            set(&mut answer, ACCESS_CONTROL_MAX_AGE, "600");
-            answer
-        }
-        _ => method_not_allowed(METHODS),
-    };
-    // The answer differs by origin, which a cache between has to know also where there is none.
-    set(&mut answer, VARY, "Origin");
-    let host = headers.get(HOST).and_then(|host| host.to_str().ok());
-    if let Some(origin) = headers.get(ORIGIN)
-        && origin
-            .to_str()
-            .is_ok_and(|origin| origins.allow(origin, host))
-    {
-        answer
-            .headers_mut()
-            .insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
-    }
-    answer
-}
-
-async fn page(room: &str, query: &str, past: &Past) -> Answer {
-    let bad = |message: &str| error(StatusCode::BAD_REQUEST, "bad-request", message);
-    let room = percent_decode_str(room).decode_utf8_lossy();
-    let room = match RoomName::parse(&room) {
+/// Answers with a page of the past of `room` (percent-encoded).
+pub(super) async fn answer(room: &str, query: &str, past: &Past) -> Answer {
+    let room = match super::room(room) {
         Ok(room) => room,
-        Err(invalid) => return bad(&format!("The room is impossible: {invalid}.")),
+        Err(invalid) => return bad_request(&format!("The room is impossible: {invalid}.")),
     };
     let (span, limit) = match question(query) {
         Ok(question) => question,
-        Err(wrong) => return bad(&wrong.to_string()),
+        Err(wrong) => return bad_request(&wrong.to_string()),
     };
     match past.read(&room, span, limit).await {
         Ok(page) => match serde_json::to_vec(&PageJson::from(&page)) {
@@ -134,7 +83,10 @@ fn question(query: &str) -> Result<(Span, usize), QueryError> {
 }
 
 fn id(parameter: &'static str, text: &str) -> Result<MessageId, QueryError> {
-    text.parse().map_err(|_| QueryError::Id { parameter })
+    text.parse()
+        .ok()
+        .filter(|id: &MessageId| !id.is_ephemeral())
+        .ok_or(QueryError::Id { parameter })
 }
 
 /// Why a query makes no sense.
@@ -142,7 +94,9 @@ fn id(parameter: &'static str, text: &str) -> Result<MessageId, QueryError> {
 enum QueryError {
     #[error("limit must be a number from 1 to {MAX_LIMIT}.")]
     Limit,
-    #[error("{parameter} must be the id of a message, as its `id` or `message-id` gives it.")]
+    #[error(
+        "{parameter} must be the id of a stored message, as its `id` or `message-id` gives it."
+    )]
     Id { parameter: &'static str },
     #[error("Give before or after, not both.")]
     Both,

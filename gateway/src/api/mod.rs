@@ -1,0 +1,132 @@
+//! The HTTP API: `/api/rooms/{room}/messages`, a room's past by GET and a back end's way in by POST.
+//!
+//! `openapi.json` describes it, served at `/api/openapi.json`. Every error is
+//! `{"error":{"code":…,"message":…}}`.
+
+mod draft;
+mod history;
+mod post;
+
+use std::sync::Arc;
+
+use hyper::body::Body;
+use hyper::header::{
+    ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
+    ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ALLOW, HOST, HeaderMap, HeaderValue,
+    ORIGIN, VARY,
+};
+use hyper::{Method, Request, StatusCode};
+use percent_encoding::percent_decode_str;
+use shared::message::{InvalidName, RoomName};
+
+use self::post::Posts;
+use crate::Gateway;
+use crate::answer::{Answer, empty, error, method_not_allowed, set};
+use crate::config::{Origins, Settings};
+use crate::past::Past;
+use crate::server::Page;
+
+/// The description of this API, as OpenAPI 3.1.
+pub(crate) const DESCRIPTION: Page = Page {
+    path: "/api/openapi.json",
+    content_type: "application/json",
+    body: include_bytes!("openapi.json"),
+};
+
+/// The API of one server.
+pub(crate) struct Api {
+    settings: Arc<Settings>,
+    past: Arc<Past>,
+    posts: Option<Posts>,
+}
+
+/// The room in a path of this API, still percent-encoded; `None` for other paths.
+pub(crate) fn room_in(path: &str) -> Option<&str> {
+    let room = path
+        .strip_prefix("/api/rooms/")?
+        .strip_suffix("/messages")?;
+    (!room.contains('/')).then_some(room)
+}
+
+impl Api {
+    /// The past only.
+    pub(crate) fn new(settings: Arc<Settings>, past: Arc<Past>) -> Self {
+        Self {
+            settings,
+            past,
+            posts: None,
+        }
+    }
+
+    /// The past, and messages for this gateway to publish.
+    pub(crate) fn publishing(self, gateway: Arc<Gateway>) -> Self {
+        Self {
+            posts: Some(Posts::new(gateway)),
+            ..self
+        }
+    }
+
+    /// Answers a request to `room` (percent-encoded).
+    pub(crate) async fn answer<B: Body>(&self, room: &str, request: Request<B>) -> Answer {
+        let (head, body) = request.into_parts();
+        let query = head.uri.query().unwrap_or_default();
+        let origin = allowed_origin(&head.headers, &self.settings.origins);
+        let mut answer = match (&head.method, &self.posts) {
+            (&Method::GET | &Method::HEAD, _) => history::answer(room, query, &self.past).await,
+            (&Method::POST, Some(posts)) => {
+                let is_allowed = origin.is_some() || !head.headers.contains_key(ORIGIN);
+                posts.answer(room, is_allowed, &head, body).await
+            }
+            (&Method::OPTIONS, _) => {
+                let mut answer = empty(StatusCode::NO_CONTENT);
+                set(&mut answer, ALLOW, self.methods());
+                set(&mut answer, ACCESS_CONTROL_ALLOW_METHODS, self.methods());
+                set(
+                    &mut answer,
+                    ACCESS_CONTROL_ALLOW_HEADERS,
+                    "Content-Type, Idempotency-Key",
+                );
+                set(&mut answer, ACCESS_CONTROL_MAX_AGE, "600");
+                answer
+            }
+            _ => method_not_allowed(self.methods()),
+        };
+        // The answer differs by origin, which a cache between has to know also where there is none.
+        set(&mut answer, VARY, "Origin");
+        if let Some(origin) = origin {
+            answer
+                .headers_mut()
+                .insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
+            set(&mut answer, ACCESS_CONTROL_EXPOSE_HEADERS, "Retry-After");
+        }
+        answer
+    }
+
+    fn methods(&self) -> &'static str {
+        if self.posts.is_some() {
+            "GET, HEAD, POST, OPTIONS"
+        } else {
+            "GET, HEAD, OPTIONS"
+        }
+    }
+}
+
+/// The origin of the page that asks, where there is one and it may.
+fn allowed_origin<'a>(headers: &'a HeaderMap, origins: &Origins) -> Option<&'a HeaderValue> {
+    let host = headers.get(HOST).and_then(|host| host.to_str().ok());
+    headers.get(ORIGIN).filter(|origin| {
+        origin
+            .to_str()
+            .is_ok_and(|origin| origins.allow(origin, host))
+    })
+}
+
+/// The room that stands percent-encoded in a path.
+fn room(encoded: &str) -> Result<RoomName, InvalidName> {
+    RoomName::parse(&percent_decode_str(encoded).decode_utf8_lossy())
+}
+
+/// 400: something about the request itself, but for its body.
+fn bad_request(message: &str) -> Answer {
+    error(StatusCode::BAD_REQUEST, "bad-request", message)
+}
