@@ -124,7 +124,7 @@ step('a gap that cannot be filled is told, the room is loaded again, and reading
   await next('UNSUBSCRIBE');
   const reload = await next('SUBSCRIBE');
   assert.equal(reload.headers.history, String(PAGE));
-  for (let number = 51; number <= 100; number += 1) put(message(number, 'ben', `m${number}`, true, reload));
+  for (let number = 51; number <= 100; number += 1) put(message(number, 'ben', `m${number}`, true));
   put(answer(reload, { recovered: 'true' }));
   await page.locator('#notice[data-kind="warning"]').waitFor();
   await count(page, PAGE);

@@ -4,6 +4,7 @@
 //! whatever it started ends with the test, also when the test is killed.
 
 pub mod binary;
+pub mod cache;
 pub mod haproxy;
 pub mod mongo;
 pub mod process;

@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{Ipv4Addr, TcpListener};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -13,6 +13,7 @@ use tokio::sync::OnceCell;
 use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
+use crate::cache;
 use crate::until::DEADLINE;
 
 /// How long between two looks at a server that is starting.
@@ -295,13 +296,7 @@ fn program() -> PathBuf {
         return given;
     }
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let cache = std::env::var_os("XDG_CACHE_HOME")
-        .map(PathBuf::from)
-        .or_else(|| {
-            let home = std::env::var_os("HOME")?;
-            Some(Path::new(&home).join(".cache"))
-        });
-    let installed = cache.map(|cache| cache.join("roomcast/mongod-6.0.5"));
+    let installed = cache::folder().map(|cache| cache.join("mongod-6.0.5"));
     let found = std::env::split_paths(&path)
         .chain(installed)
         .map(|folder| folder.join("mongod"))

@@ -1,22 +1,29 @@
-//! The server as clients from outside see it: a browser with the chat page, and @stomp/stompjs.
-//! What they do and check is in `clients/`; here the server is started, killed and started again.
+//! The server as clients from outside see it: browsers, and the STOMP and SockJS libraries that
+//! front ends and back ends have. What they do and check is in `clients/`; here the server is
+//! started, killed and started again.
 
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use harness::{Mongo, Process, Redis};
+use harness::{Mongo, Process, Redis, cache};
 use tempfile::TempDir;
+
+/// What the scripts expect of the server: so many messages without an acknowledgement.
+const WINDOW: [&str; 2] = ["--max-unacknowledged", "4"];
 
 #[tokio::test]
 async fn two_browsers_chat_across_a_killed_server_and_a_lost_network() {
     let data = TempDir::new().unwrap();
-    drive("chat.mjs", |listen| standalone(data.path(), listen)).await;
+    drive("chat.mjs", |listen, _| standalone(&data, listen, &[])).await;
 }
 
 #[tokio::test]
 async fn stompjs_connects_subscribes_sends_gets_receipts_and_comes_back() {
     let data = TempDir::new().unwrap();
-    drive("stompjs.mjs", |listen| standalone(data.path(), listen)).await;
+    drive("stompjs.mjs", |listen, _| {
+        standalone(&data, listen, &WINDOW)
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -33,9 +40,52 @@ async fn stompjs_finds_the_same_in_a_gateway_on_redis_and_mongodb() {
         "127.0.0.1:0",
     ];
     let _persister = Process::spawn("persister", shared);
-    drive("stompjs.mjs", |listen| {
+    drive("stompjs.mjs", |listen, _| {
         let listen = listen.to_string();
-        Process::spawn("gateway", shared.iter().chain(&["--listen", &listen]))
+        let own = ["--listen", &listen];
+        Process::spawn("gateway", shared.iter().chain(&own).chain(&WINDOW))
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn webstomp_client_speaks_the_highest_version_it_knows() {
+    let data = TempDir::new().unwrap();
+    drive("webstomp.mjs", |listen, _| {
+        standalone(&data, listen, &WINDOW)
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn stompjs_2_works_as_it_did_with_spring() {
+    let data = TempDir::new().unwrap();
+    drive("stompjs2.mjs", |listen, _| {
+        standalone(&data, listen, &WINDOW)
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn stomp_py_works_in_every_version() {
+    let data = TempDir::new().unwrap();
+    drive("stomp_py.py", |listen, _| {
+        standalone(&data, listen, &WINDOW)
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn every_library_works_over_every_transport_of_sockjs_client() {
+    let data = TempDir::new().unwrap();
+    drive("sockjs.mjs", |listen, _| standalone(&data, listen, &[])).await;
+}
+
+#[tokio::test]
+async fn pages_of_an_allowed_origin_use_every_transport_and_others_none() {
+    let data = TempDir::new().unwrap();
+    drive("frontend.mjs", |listen, flags| {
+        standalone(&data, listen, flags)
     })
     .await;
 }
@@ -47,22 +97,24 @@ async fn the_page_keeps_messages_once_and_in_order_whatever_a_server_answers() {
     assert!(status.success(), "{status}\n{}", client.output());
 }
 
-/// Runs a script against a server, and does with the server what the script asks.
-async fn drive(name: &str, start: impl Fn(SocketAddr) -> Process) {
-    let mut server = start("127.0.0.1:0".parse().unwrap());
+/// Runs a script against a server, and does with the server what the script asks: `ask kill`, or
+/// `ask start` with flags of its own.
+async fn drive(name: &str, start: impl Fn(SocketAddr, &[&str]) -> Process) {
+    let mut server = start("127.0.0.1:0".parse().unwrap(), &[]);
     let address = server.ready().await;
     let mut client = script(name, &format!("http://{address}"));
     loop {
         let line = client
             .next_line(|line| line.starts_with("ask ") || line == "done")
             .await;
-        match line.as_str() {
-            "ask kill" => {
+        let words: Vec<_> = line.split(' ').collect();
+        match words[..] {
+            ["ask", "kill"] => {
                 server.kill().await;
                 client.say("killed").await;
             }
-            "ask start" => {
-                server = start(address);
+            ["ask", "start", ref flags @ ..] => {
+                server = start(address, flags);
                 assert_eq!(server.ready().await, address);
                 client.say("started").await;
             }
@@ -76,23 +128,36 @@ async fn drive(name: &str, start: impl Fn(SocketAddr) -> Process) {
 /// Starts a script of `clients/`.
 fn script(name: &str, url: &str) -> Process {
     let clients = Path::new(env!("CARGO_MANIFEST_DIR")).join("../clients");
-    assert!(
-        clients.join("node_modules/playwright-core").is_dir(),
-        "the clients are not installed: run scripts/test"
-    );
-    Process::run("node", [clients.join(name)], [("ROOMCAST_URL", url)])
+    let program = if name.ends_with(".py") {
+        python()
+    } else {
+        assert!(
+            clients.join("node_modules/sockjs-client").is_dir(),
+            "the clients are not installed: run scripts/test"
+        );
+        "node".into()
+    };
+    Process::run(program, [clients.join(name)], [("ROOMCAST_URL", url)])
 }
 
-fn standalone(data: &Path, listen: SocketAddr) -> Process {
-    Process::spawn(
-        "roomcast",
-        [
-            "--data-dir",
-            data.to_str().unwrap(),
-            "--listen",
-            &listen.to_string(),
-            "--admin-listen",
-            "127.0.0.1:0",
-        ],
-    )
+/// A Python that has stomp.py: what `ROOMCAST_PYTHON` names, or what `scripts/test` installs.
+fn python() -> PathBuf {
+    let installed = cache::folder().map(|cache| cache.join("stomp.py-9.0.0/bin/python"));
+    std::env::var_os("ROOMCAST_PYTHON")
+        .map(PathBuf::from)
+        .or_else(|| installed.filter(|python| python.is_file()))
+        .expect("`scripts/test` installs stomp.py, or ROOMCAST_PYTHON names a Python that has it")
+}
+
+fn standalone(data: &TempDir, listen: SocketAddr, flags: &[&str]) -> Process {
+    let listen = listen.to_string();
+    let own = [
+        "--data-dir",
+        data.path().to_str().unwrap(),
+        "--listen",
+        &listen,
+        "--admin-listen",
+        "127.0.0.1:0",
+    ];
+    Process::spawn("roomcast", own.iter().chain(flags))
 }
