@@ -81,14 +81,6 @@ impl Reply {
         }
         body
     }
-
-    /// The server must drop the connection, though nobody reads what it has sent.
-    async fn expect_cut(&mut self) {
-        harness::until("the connection to be cut", async || {
-            self.stream.write_all(b"\r\n").await.is_err()
-        })
-        .await;
-    }
 }
 
 /// Every transport over HTTP, by the last part of its path.
@@ -209,15 +201,6 @@ impl<'a> Client<'a> {
     /// Drops the stream that is open.
     pub(super) fn break_off(&mut self) {
         drop(self.stream.take().expect("a stream is open"));
-    }
-
-    /// The server must drop the stream's connection, though nobody reads it.
-    pub(super) async fn expect_cut(&mut self) {
-        self.stream
-            .as_mut()
-            .expect("a stream is open")
-            .expect_cut()
-            .await;
     }
 
     /// Posts these messages.
