@@ -95,6 +95,23 @@ fn auto_has_no_window_and_ignores_acknowledgements() {
 }
 
 #[test]
+fn in_auto_too_an_acknowledgement_keeps_the_rules_of_its_transaction() {
+    for version in VERSIONS {
+        let mut client = subscribed(version, "auto", &[]);
+        client.live(0, 1);
+        client.messages();
+        let ack = ack(version, "ACK", 1, "transaction:t\nreceipt:a\n");
+        client.say("BEGIN\ntransaction:t\n\n\0");
+        client.say(&ack);
+        assert!(client.frames.is_empty(), "nothing happens before COMMIT");
+        client.say("COMMIT\ntransaction:t\n\n\0");
+        assert_eq!(client.take().header("receipt-id"), Some("a"), "{version}");
+        client.say(&ack);
+        assert_eq!(client.closed, Some(CloseReason::UnknownTransaction));
+    }
+}
+
+#[test]
 fn a_repeated_acknowledgement_is_ignored_and_one_of_what_was_never_sent_is_an_error() {
     for version in VERSIONS {
         for command in ["ACK", "NACK"] {
@@ -177,6 +194,20 @@ fn in_1_0_an_acknowledgement_counts_in_every_subscription_that_has_the_message()
     assert_eq!(client.messages(), [2, 2]);
     client.say(&ack("1.0", "ACK", 1, ""));
     assert_eq!(client.closed, None, "the second ACK finds nothing to do");
+}
+
+#[test]
+fn in_1_2_a_client_may_name_the_message_by_its_message_id() {
+    for named in ["", "subscription:s\n"] {
+        let mut client = subscribed("1.2", "client", &["--max-unacknowledged", "1"]);
+        for id in [1, 2] {
+            client.live(0, id);
+        }
+        assert_eq!(client.messages(), [1]);
+        client.say(&format!("ACK\nid:{}\n{named}\n\0", message_id(1)));
+        assert_eq!(client.messages(), [2]);
+        assert_eq!(client.closed, None);
+    }
 }
 
 #[test]
