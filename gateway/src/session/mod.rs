@@ -221,7 +221,9 @@ impl Session {
             };
             self.step(slot, step);
         }
-        self.read();
+        if self.closing().is_none() {
+            self.read();
+        }
     }
 
     /// A live MESSAGE for one of the subscriptions.

@@ -236,6 +236,24 @@ fn a_subscribe_that_is_overtaken_by_its_end_is_told_that_its_past_is_not_whole()
 }
 
 #[test]
+fn nothing_is_asked_for_after_the_close_that_a_gap_brings() {
+    let mut client = Client::connected(&[]);
+    for id in 0..3 {
+        let after = message_id(1);
+        client.say(&format!(
+            "SUBSCRIBE\nid:{id}\ndestination:/topic/rooms/r\nafter:{after}\n\n\0"
+        ));
+    }
+    for id in 0..3 {
+        client.confirm(id);
+    }
+    assert_eq!(client.reads.len(), 2, "the third waits for its turn");
+    client.past(0, &[2], false);
+    assert_eq!(client.closed, Some(CloseReason::GapUnrepaired));
+    assert_eq!(client.reads.len(), 2);
+}
+
+#[test]
 fn every_frame_but_connect_has_its_receipt() {
     let mut client = Client::connected(&[]);
     client.say("SUBSCRIBE\nid:a\ndestination:/topic/rooms/r\nack:client\nreceipt:1\n\n\0");
