@@ -389,4 +389,85 @@ proptest! {
         prop_assert_eq!(delivered, (1..=live).collect::<Vec<_>>());
         prop_assert_eq!(client.closed, None);
     }
+
+    /// However a past, what is live, what is ephemeral and a window meet: everything comes once and
+    /// in order, and never more than the window allows.
+    #[test]
+    fn a_past_a_window_and_what_is_live_meet_without_a_gap_or_a_repeat(
+        steps in proptest::collection::vec((0..5u8, any::<usize>()), 0..80),
+        before in 0..9u64,
+        asked in 0..9u64,
+        (window, is_after, journaled, cumulative) in
+            (1..5usize, any::<bool>(), any::<bool>(), any::<bool>()),
+    ) {
+        // Without a journal nothing tells by its id that it is older than a history.
+        let journaled = journaled || !is_after;
+        let guarantees = Guarantees { durable: true, journaled };
+        let mut client = Client::new(&["--max-unacknowledged", &window.to_string()], guarantees);
+        client.say("CONNECT\naccept-version:1.2\n\n\0");
+        client.take();
+        let mode = if cumulative { "client" } else { "client-individual" };
+        let past = match is_after {
+            true => format!("after:{}", message_id(asked.min(before))),
+            false => format!("history:{asked}"),
+        };
+        client.say(&format!(
+            "SUBSCRIBE\nid:s\ndestination:/topic/rooms/r\nack:{mode}\n{past}\n\n\0"
+        ));
+        // At the end whatever is asked for is answered, and every message acknowledged.
+        let rest = (0..2 * (steps.len() + 20)).flat_map(|_| [(2, 0), (3, 0), (4, 0)]);
+        let (mut newest, mut passing, mut confirmed) = (before, 10_000, false);
+        let mut first = is_after.then_some(asked.min(before) + 1);
+        let (mut kept, mut passed, mut open) = (Vec::new(), Vec::new(), Vec::new());
+        for (kind, at) in steps.into_iter().chain(rest) {
+            match kind {
+                0 => {
+                    newest += 1;
+                    client.live(0, newest);
+                    if !confirmed && !is_after && asked == 0 {
+                        // Without a past, what comes before the confirmation is not lost either.
+                        first = first.or(Some(newest));
+                    }
+                }
+                1 => {
+                    passing += 1;
+                    client.ephemeral(0, passing);
+                }
+                2 if !confirmed => {
+                    confirmed = true;
+                    client.confirm(0);
+                    if !is_after && asked == 0 {
+                        first = first.or(Some(newest + 1));
+                    }
+                }
+                3 if !client.reads.is_empty() => {
+                    let (_, span, limit) = client.reads.remove(0);
+                    let mut page: Vec<u64> =
+                        (1..=newest).filter(|id| span.contains(message_id(*id))).collect();
+                    span.cut(&mut page, limit);
+                    // What came live since the SUBSCRIBE follows a short history.
+                    let oldest = page.first().copied().unwrap_or(newest + 1);
+                    first = first.or(Some(oldest));
+                    client.past(0, &page, true);
+                }
+                4 if !open.is_empty() => {
+                    let at = at % open.len();
+                    let id = open[at];
+                    open.drain(if cumulative { 0 } else { at }..=at);
+                    client.say(&format!("ACK\nid:{}/s\n\n\0", message_id(id)));
+                }
+                _ => {}
+            }
+            let came = client.messages();
+            open.extend(&came);
+            prop_assert!(open.len() <= window);
+            let (ephemeral, stored): (Vec<_>, Vec<_>) = came.into_iter().partition(|id| *id > 10_000);
+            kept.extend(stored);
+            passed.extend(ephemeral);
+            prop_assert_eq!(client.closed, None);
+        }
+        prop_assert!(open.is_empty() && client.reads.is_empty());
+        prop_assert_eq!(kept, (first.unwrap()..=newest).collect::<Vec<_>>());
+        prop_assert_eq!(passed, (10_001..=passing).collect::<Vec<_>>());
+    }
 }
