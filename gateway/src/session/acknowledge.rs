@@ -5,7 +5,7 @@
 use shared::message::MessageId;
 use shared::stomp::{Frame, Version};
 
-use super::frames::{Refusal, required};
+use super::frames::{Refusal, refuse, required};
 use super::output::Slot;
 use super::transaction::Work;
 use super::window::AckMode;
@@ -15,7 +15,8 @@ use crate::close::CloseReason;
 /// A message that the client has dealt with.
 #[derive(Debug)]
 pub(super) struct Acknowledgement {
-    message: MessageId,
+    /// `None` where nothing is to be acknowledged.
+    message: Option<MessageId>,
     /// `None` is every subscription that has it, for STOMP 1.0 does not say which.
     slot: Option<Slot>,
     receipt: Option<String>,
@@ -26,14 +27,12 @@ impl Session {
         let (message, subscription) = match self.version {
             Version::V1_2 => {
                 let id = required(frame, "id")?;
-                let (message, named) = id.split_once('/').unwrap_or((id, ""));
-                // A MESSAGE that needs no ACK has no `ack` to name, and clients that acknowledge
-                // it all the same name the subscription as in 1.1.
-                let subscription = match frame.header("subscription") {
-                    Some(other) if self.is_auto(other) => other,
-                    _ => named,
-                };
-                (message, Some(subscription))
+                // Other brokers' `ack` is the same text as `message-id`, and clients that count on
+                // it name that one.
+                match id.split_once('/') {
+                    Some((message, subscription)) => (message, Some(subscription)),
+                    None => (id, frame.header("subscription")),
+                }
             }
             Version::V1_1 => {
                 let message = required(frame, "message-id")?;
@@ -54,17 +53,20 @@ impl Session {
             .collect();
         let slot = subscription.and(named.first()).map(|each| each.slot);
         let receipt = frame.header("receipt").map(str::to_owned);
-        if slot.is_some() && named.iter().all(|each| each.mode() == AckMode::Auto) {
-            self.acknowledged(receipt);
-            return Ok(());
-        }
-        let message = message
-            .parse()
-            .ok()
-            .filter(|id| named.iter().any(|each| each.may_have_delivered(*id)));
-        let Some(message) = message else {
-            let text = "no subscription of this connection was sent this message".to_owned();
-            return Err(Refusal(CloseReason::UnknownMessage, text));
+        // Nothing waits for it, so that it need not name anything either: a MESSAGE in mode `auto`
+        // has no `ack`.
+        let message = if slot.is_some() && named.iter().all(|each| each.mode() == AckMode::Auto) {
+            None
+        } else {
+            let message = message
+                .parse()
+                .ok()
+                .filter(|id| named.iter().any(|each| each.may_have_delivered(*id)));
+            if message.is_none() {
+                let text = "no subscription of this connection was sent this message";
+                return refuse(CloseReason::UnknownMessage, text);
+            }
+            message
         };
         self.take_work(
             frame,
@@ -84,6 +86,9 @@ impl Session {
             receipt,
         } = acknowledgement;
         self.acknowledged(receipt);
+        let Some(message) = message else {
+            return;
+        };
         let slots: Vec<Slot> = match slot {
             Some(slot) => vec![slot],
             None => self.subscriptions.iter().map(|each| each.slot).collect(),
@@ -94,11 +99,5 @@ impl Session {
                 self.step(slot, step);
             }
         }
-    }
-
-    fn is_auto(&self, id: &str) -> bool {
-        self.subscriptions.iter().any(|each| {
-            each.address.subscription.as_deref() == Some(id) && each.mode() == AckMode::Auto
-        })
     }
 }
