@@ -12,6 +12,9 @@ use super::window::AckMode;
 use super::{Session, Subscription};
 use crate::close::CloseReason;
 
+/// How many subscriptions are remembered after their end: an id is at most as long as a header.
+const ENDED: usize = 16;
+
 /// A message that the client has dealt with.
 #[derive(Debug)]
 pub(super) struct Acknowledgement {
@@ -58,11 +61,11 @@ impl Session {
         let message = if slot.is_some() && named.iter().all(|each| each.mode() == AckMode::Auto) {
             None
         } else {
-            let message = message
-                .parse()
-                .ok()
-                .filter(|id| named.iter().any(|each| each.may_have_delivered(*id)));
-            if message.is_none() {
+            let id: Option<MessageId> = message.parse().ok();
+            let message = id.filter(|id| named.iter().any(|each| each.may_have_delivered(*id)));
+            // An application may acknowledge what it is still working on when it unsubscribes.
+            let is_late = id.is_some() && self.has_ended(subscription);
+            if message.is_none() && !is_late {
                 let text = "no subscription of this connection was sent this message";
                 return refuse(CloseReason::UnknownMessage, text);
             }
@@ -76,6 +79,27 @@ impl Session {
                 receipt,
             }),
         )
+    }
+
+    /// Remembers that ACKs of a subscription that has ended may still come.
+    pub(super) fn no_longer_acknowledges(&mut self, subscription: Subscription) {
+        if subscription.mode() == AckMode::Auto {
+            return;
+        }
+        if self.ended.len() == ENDED {
+            self.ended.pop_front();
+        }
+        self.ended.push_back(subscription.address.subscription);
+    }
+
+    fn has_ended(&self, subscription: Option<&str>) -> bool {
+        match subscription {
+            Some(_) => self
+                .ended
+                .iter()
+                .any(|name| name.as_deref() == subscription),
+            None => !self.ended.is_empty(),
+        }
     }
 
     /// Carries an ACK or NACK out. A subscription that has ended since needs none.

@@ -182,6 +182,7 @@ impl Session {
         let mut subscription = self.subscriptions.remove(at);
         self.outputs.push_back(Output::Leave(subscription.slot));
         self.end_attaching(&mut subscription);
+        self.no_longer_acknowledges(subscription);
         self.acknowledged(frame.header("receipt").map(str::to_owned));
         Ok(())
     }

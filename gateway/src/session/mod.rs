@@ -66,6 +66,8 @@ pub struct Session {
     /// A frame that waits for a SUBSCRIBE before it to take effect.
     stalled: Option<Frame>,
     subscriptions: Vec<Subscription>,
+    /// The names of those that have ended last and were to be acknowledged.
+    ended: VecDeque<Option<Arc<str>>>,
     next_slot: u32,
     joining: usize,
     readings: Readings,
@@ -132,6 +134,7 @@ impl Session {
             user: anonymous(),
             stalled: None,
             subscriptions: Vec::new(),
+            ended: VecDeque::new(),
             next_slot: 0,
             joining: 0,
             readings: Readings::default(),

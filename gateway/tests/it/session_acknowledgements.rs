@@ -142,6 +142,24 @@ fn a_repeated_acknowledgement_is_ignored_and_one_of_what_was_never_sent_is_an_er
 }
 
 #[test]
+fn an_acknowledgement_that_comes_after_unsubscribe_is_ignored() {
+    for version in VERSIONS {
+        let mut client = subscribed(version, "client-individual", &[]);
+        client.live(0, 1);
+        client.say("UNSUBSCRIBE\nid:s\n\n\0");
+        client.take();
+        client.say(&ack(version, "ACK", 1, "receipt:late\n"));
+        assert_eq!(client.take().header("receipt-id"), Some("late"));
+        // The name may be in use again.
+        client.say("SUBSCRIBE\nid:s\ndestination:/topic/rooms/r\nack:client\n\n\0");
+        client.confirm(1);
+        client.say(&ack(version, "ACK", 1, "receipt:again\n"));
+        assert_eq!(client.take().header("receipt-id"), Some("again"));
+        assert_eq!(client.closed, None, "{version}");
+    }
+}
+
+#[test]
 fn what_names_no_message_is_refused() {
     for (version, frame, reason) in [
         (
