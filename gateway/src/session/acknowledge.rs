@@ -15,7 +15,8 @@ use crate::close::CloseReason;
 /// A message that the client has dealt with.
 #[derive(Debug)]
 pub(super) struct Acknowledgement {
-    message: MessageId,
+    /// `None` is one in a subscription that needs no acknowledgement.
+    message: Option<MessageId>,
     /// `None` is every subscription that has it, for STOMP 1.0 does not say which.
     slot: Option<Slot>,
     receipt: Option<String>,
@@ -26,14 +27,12 @@ impl Session {
         let (message, subscription) = match self.version {
             Version::V1_2 => {
                 let id = required(frame, "id")?;
-                let (message, named) = id.split_once('/').unwrap_or((id, ""));
-                // A MESSAGE that needs no ACK has no `ack` to name, and clients that acknowledge
-                // it all the same name the subscription as in 1.1.
-                let subscription = match frame.header("subscription") {
-                    Some(other) if self.is_auto(other) => other,
-                    _ => named,
-                };
-                (message, Some(subscription))
+                match id.split_once('/') {
+                    Some((message, subscription)) => (message, Some(subscription)),
+                    // A MESSAGE that needs no ACK has no `ack` to name. Clients that acknowledge it
+                    // all the same name it as in 1.1 or in 1.0.
+                    None => (id, frame.header("subscription")),
+                }
             }
             Version::V1_1 => {
                 let message = required(frame, "message-id")?;
@@ -54,17 +53,17 @@ impl Session {
             .collect();
         let slot = subscription.and(named.first()).map(|each| each.slot);
         let receipt = frame.header("receipt").map(str::to_owned);
-        if slot.is_some() && named.iter().all(|each| each.mode() == AckMode::Auto) {
-            self.acknowledged(receipt);
-            return Ok(());
-        }
-        let message = message
-            .parse()
-            .ok()
-            .filter(|id| named.iter().any(|each| each.may_have_delivered(*id)));
-        let Some(message) = message else {
-            let text = "no subscription of this connection was sent this message".to_owned();
-            return Err(Refusal(CloseReason::UnknownMessage, text));
+        let is_needless = slot.is_some() && named.iter().all(|each| each.mode() == AckMode::Auto);
+        let message = if is_needless {
+            None
+        } else {
+            let message = message.parse().ok();
+            let sent = message.filter(|id| named.iter().any(|each| each.may_have_delivered(*id)));
+            if sent.is_none() {
+                let text = "no subscription of this connection was sent this message".to_owned();
+                return Err(Refusal(CloseReason::UnknownMessage, text));
+            }
+            sent
         };
         self.take_work(
             frame,
@@ -84,6 +83,9 @@ impl Session {
             receipt,
         } = acknowledgement;
         self.acknowledged(receipt);
+        let Some(message) = message else {
+            return;
+        };
         let slots: Vec<Slot> = match slot {
             Some(slot) => vec![slot],
             None => self.subscriptions.iter().map(|each| each.slot).collect(),
@@ -94,11 +96,5 @@ impl Session {
                 self.step(slot, step);
             }
         }
-    }
-
-    fn is_auto(&self, id: &str) -> bool {
-        self.subscriptions.iter().any(|each| {
-            each.address.subscription.as_deref() == Some(id) && each.mode() == AckMode::Auto
-        })
     }
 }

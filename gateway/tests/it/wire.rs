@@ -2,12 +2,14 @@
 //! protocol's contract.
 
 mod acknowledgements;
+mod clients;
 mod connect;
 mod destinations;
 mod frames;
 mod heartbeats;
 mod limits;
 mod message;
+mod past;
 pub(crate) mod raw;
 mod receipts;
 mod sockjs;

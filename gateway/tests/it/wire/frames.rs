@@ -424,6 +424,17 @@ async fn text_goes_out_as_text_and_what_is_none_as_binary() {
         ),
         ("content-type:text/plain\n", b"caf\xe9", false),
         ("content-type:application/octet-stream\n", b"plain", false),
+        (
+            "content-type:Application/Octet-Stream ; type=x\n",
+            b"plain",
+            false,
+        ),
+        ("content-type:application/octet-streams\n", b"plain", true),
+        (
+            "content-type:text/plain;x=application/octet-stream\n",
+            b"plain",
+            true,
+        ),
         ("", b"\xff\xfe", false),
         ("content-type:image/png\n", b"a\0b", true),
         ("", b"", true),

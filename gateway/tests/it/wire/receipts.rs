@@ -177,3 +177,31 @@ async fn subscription_ids_are_required_since_1_1_and_unique() {
             .await;
     }
 }
+
+#[tokio::test]
+async fn a_receipt_is_named_as_it_was_asked_for() {
+    let gateway = backend(&[]).await.gateway(&[]).await;
+    let long = "x".repeat(8_000);
+    for version in VERSIONS {
+        let mut wire = Wire::connected(&gateway, version).await;
+        for receipt in ["", " ", " a ", "a:b", "*", "안녕", "\t", "-0", &long] {
+            // What is sent raw comes back with the escapes of its version.
+            let written = match version {
+                "1.0" => receipt.to_owned(),
+                _ => receipt.replace(':', "\\c"),
+            };
+            wire.send(&format!(
+                "BEGIN\ntransaction:{receipt}\nreceipt:{receipt}\n\n\0"
+            ))
+            .await;
+            wire.expect(&format!("RECEIPT\nreceipt-id:{written}\n\n\0"))
+                .await;
+            wire.send(&format!(
+                "ABORT\ntransaction:{receipt}\nreceipt:{receipt}\nreceipt:other\n\n\0"
+            ))
+            .await;
+            wire.expect(&format!("RECEIPT\nreceipt-id:{written}\n\n\0"))
+                .await;
+        }
+    }
+}

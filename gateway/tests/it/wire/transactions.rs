@@ -167,11 +167,19 @@ async fn unknown_and_duplicate_transactions_are_errors() {
         "unknown-transaction",
         "There is no transaction with this name.",
     );
+    let needless = |command| {
+        let subscribe = "SUBSCRIBE\nid:a\ndestination:/topic/rooms/r\n\n\0";
+        let names = "id:x\nmessage-id:x\nsubscription:a";
+        format!("{subscribe}{command}\n{names}\ntransaction:u\n")
+    };
     for version in VERSIONS {
         for (frame, (code, message)) in [
             ("COMMIT\ntransaction:u\n", unknown),
             ("ABORT\ntransaction:u\n", unknown),
             ("SEND\ndestination:/app/rooms/r\ntransaction:u\n", unknown),
+            // Also where there is nothing to acknowledge.
+            (&needless("ACK"), unknown),
+            (&needless("NACK"), unknown),
             (
                 "BEGIN\ntransaction:t\n",
                 (
