@@ -3,6 +3,7 @@
 use std::net::TcpListener;
 use std::process::{Command, Output};
 
+use gateway::close::{CloseReason, Reconnect};
 use harness::{Process, Redis, StompClient, StompOptions};
 
 /// Runs it to its end, with nothing of this environment's own settings.
@@ -108,4 +109,42 @@ async fn a_term_signal_sends_clients_away_and_ends_with_0() {
     gateway.terminate().await;
     assert_eq!(client.close_code().await.unwrap(), Some(1012));
     assert_eq!(gateway.wait().await.code(), Some(0));
+}
+
+#[test]
+fn the_readme_has_every_flag_and_every_reason() {
+    let readme = concat!(env!("CARGO_MANIFEST_DIR"), "/../README.md");
+    let readme = std::fs::read_to_string(readme).unwrap();
+    let rows: Vec<_> = readme
+        .lines()
+        .filter(|line| line.starts_with("| `"))
+        .collect();
+    let help = String::from_utf8(gateway(&["--help"]).stdout).unwrap();
+    let flags = help
+        .lines()
+        .filter_map(|line| line.trim_start().strip_prefix("--"))
+        .filter_map(|rest| rest.split_once(" <"))
+        .map(|(flag, _)| flag);
+    let mut count = 0;
+    for flag in flags {
+        let (alone, named) = (format!("`--{flag}`"), format!("`--{flag} "));
+        let is_there = |row: &&&str| row.contains(&alone) || row.contains(&named);
+        assert!(rows.iter().find(is_there).is_some(), "--{flag}");
+        count += 1;
+    }
+    assert!(count > 30, "{help}");
+    for reason in CloseReason::ALL {
+        // These two are no ERRORs.
+        if reason.websocket_code() == 1000 {
+            continue;
+        }
+        let (code, close) = (reason.code(), reason.websocket_code());
+        let is_there = |row: &&&str| {
+            row.contains(&format!("`{code}`")) && row.contains(&format!("| {close} |"))
+        };
+        let row = rows.iter().find(is_there);
+        let row = row.unwrap_or_else(|| panic!("{code} with {close}"));
+        let comes_back = row.contains("| yes");
+        assert_eq!(comes_back, reason.reconnect() == Reconnect::Yes, "{code}");
+    }
 }
