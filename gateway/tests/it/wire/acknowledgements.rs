@@ -1,9 +1,7 @@
 //! ACK modes, ACK and NACK.
 
 use crate::running::{Running, backend};
-use crate::wire::Wire;
-
-const VERSIONS: [&str; 3] = ["1.0", "1.1", "1.2"];
+use crate::wire::{VERSIONS, Wire};
 
 /// A connection with subscription `s` in this mode, and behind it `all` without acknowledgements,
 /// which shows what the room had by then.

@@ -8,7 +8,7 @@ use tokio_tungstenite::tungstenite::Message;
 
 use crate::running::backend;
 use crate::virtual_client::{Client, JOURNALED};
-use crate::wire::Wire;
+use crate::wire::{VERSIONS, Wire};
 
 const SECOND: Duration = Duration::from_secs(1);
 const TENTH: Duration = Duration::from_millis(100);
@@ -100,7 +100,7 @@ async fn a_mute_client_is_dropped_with_an_error() {
 #[tokio::test]
 async fn every_kind_of_ping_is_taken_in_every_version() {
     let gateway = backend(&[]).await.gateway(&[]).await;
-    for version in ["1.0", "1.1", "1.2"] {
+    for version in VERSIONS {
         let mut wire = Wire::connected(&gateway, version).await;
         for ping in ["\n", "\r\n", "\n\n\r\n"] {
             wire.send(ping).await;
@@ -215,6 +215,8 @@ fn sockjs_beats_every_25_seconds_where_stomp_does_not() {
         (TransportName::SockJsWebSocket, "1000,0", 4, 0),
         (TransportName::Jsonp, "0,10000", 0, 11),
         (TransportName::EventSource, "10000,10000", 0, 11),
+        // Nor where STOMP's are further apart.
+        (TransportName::HtmlFile, "0,60000", 0, 1),
     ] {
         let mut client = Client::over(transport, &["--heartbeat", "10s"], JOURNALED);
         client.say(&format!(

@@ -1,7 +1,7 @@
 //! The past on SUBSCRIBE, names of rooms, and keys that are repeated.
 
 use crate::running::{Running, backend};
-use crate::wire::{Wire, is_like};
+use crate::wire::{VERSIONS, Wire, is_like};
 
 /// Sends each of these and waits for its RECEIPT: their ids, and when they were created.
 async fn stored(wire: &mut Wire, room: &str, bodies: &[&str]) -> Vec<(String, String)> {
@@ -89,7 +89,7 @@ async fn an_id_is_a_uuid_of_version_7_and_a_time_is_utc_in_milliseconds() {
     let backend = backend(&[]).await;
     let storing = backend.storing().await;
     let gateway = backend.gateway(&[]).await;
-    for version in ["1.0", "1.1", "1.2"] {
+    for version in VERSIONS {
         let mut wire = Wire::connected(&gateway, version).await;
         let (id, created_at) = stored(&mut wire, "r", &["1"]).await.remove(0);
         let uuid = uuid::Uuid::parse_str(&id).unwrap();
@@ -189,6 +189,9 @@ async fn a_key_that_is_repeated_has_the_first_ones_receipt_and_no_second_message
     assert!(is_like(&first, golden), "{first:?}");
     wire.send(&send("r", "k", "again")).await;
     assert_eq!(wire.next().await, first);
+    let mut back = Wire::connected(&gateway, "1.2").await;
+    back.send(&send("r", "k", "and again")).await;
+    assert_eq!(back.next().await, first);
     // Another key, room or sender is another message.
     let mut lee = Wire::connected_as(&gateway, "1.2", "lee").await;
     wire.send(&send("r", "other", "2")).await;

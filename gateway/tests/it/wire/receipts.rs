@@ -3,9 +3,7 @@
 use tokio_tungstenite::tungstenite::Message;
 
 use crate::running::backend;
-use crate::wire::Wire;
-
-const VERSIONS: [&str; 3] = ["1.0", "1.1", "1.2"];
+use crate::wire::{VERSIONS, Wire};
 
 #[tokio::test]
 async fn the_receipt_of_disconnect_comes_last_before_the_close() {
