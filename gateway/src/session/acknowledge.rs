@@ -5,7 +5,7 @@
 use shared::message::MessageId;
 use shared::stomp::{Frame, Version};
 
-use super::frames::{Refusal, required};
+use super::frames::{Refusal, refuse, required};
 use super::output::Slot;
 use super::transaction::Work;
 use super::window::AckMode;
@@ -15,7 +15,7 @@ use crate::close::CloseReason;
 /// A message that the client has dealt with.
 #[derive(Debug)]
 pub(super) struct Acknowledgement {
-    /// `None` is one in a subscription that needs no acknowledgement.
+    /// `None` where nothing is to be acknowledged.
     message: Option<MessageId>,
     /// `None` is every subscription that has it, for STOMP 1.0 does not say which.
     slot: Option<Slot>,
@@ -27,10 +27,10 @@ impl Session {
         let (message, subscription) = match self.version {
             Version::V1_2 => {
                 let id = required(frame, "id")?;
+                // Other brokers' `ack` is the same text as `message-id`, and clients that count on
+                // it name that one.
                 match id.split_once('/') {
                     Some((message, subscription)) => (message, Some(subscription)),
-                    // A MESSAGE that needs no ACK has no `ack` to name. Clients that acknowledge it
-                    // all the same name it as in 1.1 or in 1.0.
                     None => (id, frame.header("subscription")),
                 }
             }
@@ -53,17 +53,20 @@ impl Session {
             .collect();
         let slot = subscription.and(named.first()).map(|each| each.slot);
         let receipt = frame.header("receipt").map(str::to_owned);
-        let is_needless = slot.is_some() && named.iter().all(|each| each.mode() == AckMode::Auto);
-        let message = if is_needless {
+        // Nothing waits for it, so that it need not name anything either: a MESSAGE in mode `auto`
+        // has no `ack`.
+        let message = if slot.is_some() && named.iter().all(|each| each.mode() == AckMode::Auto) {
             None
         } else {
-            let message = message.parse().ok();
-            let sent = message.filter(|id| named.iter().any(|each| each.may_have_delivered(*id)));
-            if sent.is_none() {
-                let text = "no subscription of this connection was sent this message".to_owned();
-                return Err(Refusal(CloseReason::UnknownMessage, text));
+            let message = message
+                .parse()
+                .ok()
+                .filter(|id| named.iter().any(|each| each.may_have_delivered(*id)));
+            if message.is_none() {
+                let text = "no subscription of this connection was sent this message";
+                return refuse(CloseReason::UnknownMessage, text);
             }
-            sent
+            message
         };
         self.take_work(
             frame,

@@ -203,7 +203,7 @@ async fn transactions_and_what_is_in_them_are_bounded() {
     let flags = ["--max-transactions", "1", "--max-transaction-frames", "1"];
     let backend = backend(&[]).await;
     let gateway = backend.gateway(&flags).await;
-    let small = ["--max-outbox-bytes", "64KiB"];
+    let small = ["--max-outbox-bytes", "128KiB"];
     let roomy = backend.gateway(&small).await;
     for (version, count) in VERSIONS.into_iter().zip(1..) {
         let mut wire = begun(&gateway, version, "r").await;
@@ -229,14 +229,14 @@ async fn transactions_and_what_is_in_them_are_bounded() {
         wire.expect_close(1009).await;
 
         let mut wire = begun(&roomy, version, "r").await;
-        for size in [30_000, 35_000, 600] {
+        for size in [60_000, 60_000, 11_000] {
             let body = "x".repeat(size);
             send(&mut wire, "r", &body, "transaction:t\nreceipt:q\n").await;
         }
         wire.expect(
             "ERROR\nmessage:The transaction is larger than this server allows.\n\
              code:transaction-too-large\ncontent-type:text/plain\nreceipt-id:q\n\
-             content-length:*\n\nSEND: at most 65536 octets in all transactions of a connection\0",
+             content-length:*\n\nSEND: at most 131072 octets in all transactions of a connection\0",
         )
         .await;
         wire.expect_close(1009).await;
