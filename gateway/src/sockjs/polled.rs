@@ -277,6 +277,24 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn the_connection_of_a_receiver_that_takes_nothing_is_cut() {
+        for in_order in [true, false] {
+            let Fixture { session, polled } = fixture();
+            let slots = Arc::new(Semaphore::new(1));
+            let place = Place::new(slots.try_acquire_owned().unwrap());
+            session.attach(Arc::clone(&place)).unwrap();
+            assert!(place.is_streaming());
+            assert_eq!(place.until_cut().now_or_never(), None);
+            if in_order {
+                polled.close(1000, "bye", SECOND).await;
+            } else {
+                drop(polled);
+            }
+            assert_eq!(place.until_cut().now_or_never(), Some(()));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn an_ended_session_is_remembered_for_5_seconds_after_who_asked_last_and_for_15_at_most()
     {
         for (asks, seconds) in [(0, 5), (1, 8), (9, 15)] {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use gateway::session::output::Outgoing;
-use gateway::transport::{Peer, Serve, Transport};
+use gateway::transport::{Incoming, Peer, Serve, Transport};
 use tokio::time::{interval, timeout};
 
 use super::http::{Client, TRANSPORTS, request};
@@ -113,7 +113,8 @@ async fn a_client_that_takes_nothing_of_its_stream_is_cut_off() {
             .unwrap();
         tokio::task::yield_now().await;
     }
-    mute.expect_cut().await;
+    let connections = &gateway.metrics.gateway.connections;
+    harness::until("the sender to be alone", async || connections.get() == 1).await;
     storing.abort();
 }
 
@@ -186,7 +187,11 @@ async fn tick(mut transport: impl Transport) {
     let mut ticks = interval(Duration::from_millis(50));
     loop {
         tokio::select! {
-            _incoming = transport.next() => {}
+            incoming = transport.next() => {
+                if incoming == Incoming::Closed {
+                    return;
+                }
+            }
             _ = ticks.tick() => {
                 let tick = Outgoing::Text(Bytes::from_static(b"tick"));
                 transport.queue(tick).unwrap();
@@ -205,6 +210,7 @@ async fn a_stream_lasts_for_as_long_as_its_session_whatever_becomes_of_its_conne
     // No further request is taken on the connection, and the answer is to be finished.
     serving.stop.cancel();
     for _ in 0..30 {
-        assert_eq!(stream.chunk().await.unwrap(), "a[\"tick\"]\n");
+        // On a busy machine there are several in one frame.
+        assert!(stream.chunk().await.unwrap().starts_with("a[\"tick\""));
     }
 }

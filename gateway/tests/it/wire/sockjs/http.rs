@@ -81,13 +81,6 @@ impl Reply {
         }
         body
     }
-
-    /// The connection must end, whatever comes before.
-    pub(super) async fn expect_end(&mut self) {
-        let mut rest = Vec::new();
-        let read = timeout(DEADLINE, self.stream.read_to_end(&mut rest));
-        let _end_or_reset = read.await.expect("an end in time");
-    }
 }
 
 /// Every transport over HTTP, by the last part of its path.
@@ -208,15 +201,6 @@ impl<'a> Client<'a> {
     /// Drops the stream that is open.
     pub(super) fn break_off(&mut self) {
         drop(self.stream.take().expect("a stream is open"));
-    }
-
-    /// The server must end the stream's connection, whatever it has sent before.
-    pub(super) async fn expect_cut(&mut self) {
-        self.stream
-            .as_mut()
-            .expect("a stream is open")
-            .expect_end()
-            .await;
     }
 
     /// Posts these messages.
