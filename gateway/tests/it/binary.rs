@@ -120,16 +120,29 @@ fn the_readme_has_every_flag_and_every_reason() {
         .filter(|line| line.starts_with("| `"))
         .collect();
     let help = String::from_utf8(gateway(&["--help"]).stdout).unwrap();
-    let flags = help
-        .lines()
-        .filter_map(|line| line.trim_start().strip_prefix("--"))
-        .filter_map(|rest| rest.split_once(" <"))
-        .map(|(flag, _)| flag);
     let mut count = 0;
-    for flag in flags {
+    let mut flags = help.split("\n      --").skip(1);
+    while let Some((flag, text)) = flags.next().and_then(|text| text.split_once(" <")) {
         let (alone, named) = (format!("`--{flag}`"), format!("`--{flag} "));
-        let is_there = |row: &&&str| row.contains(&alone) || row.contains(&named);
-        assert!(rows.iter().find(is_there).is_some(), "--{flag}");
+        let mut with_it = rows
+            .iter()
+            .filter(|row| row.contains(&alone) || row.contains(&named));
+        let row = with_it.next().unwrap_or_else(|| panic!("--{flag}"));
+        let default = text.split_once("[default: ");
+        let default = default.map(|(_, rest)| rest.split_once(']').unwrap().0);
+        // The table has no URL, and says what 0 means.
+        let told = match (flag, default) {
+            ("sockjs-client-url", _) => "jsDelivr's `sockjs-client@1`",
+            ("send-rate", Some("0")) => "none",
+            (_, Some(default)) => default,
+            (_, None) => continue,
+        };
+        let cell = row.split(" | ").nth(1).unwrap();
+        let mut defaults = cell.split(", ").map(|cell| cell.trim_matches('`'));
+        assert!(
+            told == cell || defaults.any(|default| default == told),
+            "--{flag} is {told}, and not {cell}"
+        );
         count += 1;
     }
     assert!(count > 30, "{help}");

@@ -24,6 +24,24 @@ async fn the_receipt_of_disconnect_comes_last_before_the_close() {
 }
 
 #[tokio::test]
+async fn a_disconnect_does_not_cost_the_receipts_of_what_came_before_it() {
+    let gateway = backend(&[]).await.gateway(&[]).await;
+    for version in VERSIONS {
+        let mut wire = Wire::connected(&gateway, version).await;
+        wire.send(
+            "SUBSCRIBE\nid:0\ndestination:/topic/rooms/r\nhistory:9\nreceipt:past\n\n\0\
+             DISCONNECT\nreceipt:bye\n\n\0",
+        )
+        .await;
+        // The past is whole or not: it was being read.
+        wire.expect("RECEIPT\nreceipt-id:past\nrecovered:*\n\n\0")
+            .await;
+        wire.expect("RECEIPT\nreceipt-id:bye\n\n\0").await;
+        wire.expect_close(1000).await;
+    }
+}
+
+#[tokio::test]
 async fn a_disconnect_without_receipt_is_a_close() {
     let gateway = backend(&[]).await.gateway(&[]).await;
     for version in VERSIONS {
