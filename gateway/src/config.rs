@@ -8,6 +8,7 @@ use bytesize::ByteSize;
 use clap::{Args, ValueEnum};
 use shared::broker::Guarantees;
 use shared::config::{ConfigError, address, duration, positive_duration};
+use shared::stomp::Limits;
 
 pub use crate::destination::{DestinationError, Destinations, Template};
 pub use crate::origin::{AllowedOrigin, Origins};
@@ -59,17 +60,17 @@ pub struct GatewayArgs {
         help_heading = LIMITS)]
     pub max_frame_bytes: ByteSize,
 
-    /// How many header lines a STOMP frame may have
+    /// How many header lines a STOMP frame may have, and how many headers a message by POST
     #[arg(long, env = "ROOMCAST_MAX_HEADERS", value_name = "COUNT", default_value_t = 100,
         value_parser = clap::value_parser!(u32).range(10..=10_000), help_heading = LIMITS)]
     pub max_headers: u32,
 
-    /// The longest header line of a STOMP frame, 256B to 1MiB
+    /// The longest header of a STOMP frame or a POST, 256B to 1MiB
     #[arg(long, env = "ROOMCAST_MAX_HEADER_BYTES", value_name = "SIZE", default_value = "8KiB",
         help_heading = LIMITS)]
     pub max_header_bytes: ByteSize,
 
-    /// The header lines of a STOMP frame together, 1KiB to 16MiB
+    /// The headers of a STOMP frame or a POST together, 1KiB to 16MiB
     #[arg(long, env = "ROOMCAST_MAX_HEADERS_BYTES", value_name = "SIZE", default_value = "64KiB",
         help_heading = LIMITS)]
     pub max_headers_bytes: ByteSize,
@@ -120,7 +121,8 @@ pub struct GatewayArgs {
     pub send_burst: Option<NonZeroU32>,
 
     /// How many frames other than SEND, ACK and NACK a connection may send a second, heart-beats
-    /// and the pings and pongs of its transport included, ten times as many at once; 0 is no limit
+    /// and the pings and pongs of its transport included; at once ten times as many, and never fewer
+    /// than --max-subscriptions. 0 is no limit
     #[arg(long, env = "ROOMCAST_CONTROL_RATE", value_name = "FRAMES", default_value_t = 100,
         help_heading = LIMITS)]
     pub control_rate: u32,
@@ -281,6 +283,7 @@ impl Settings {
                 "--heartbeat must be 0s (none) or at least 100ms".into(),
             ));
         }
+        let max_subscriptions = args.max_subscriptions;
         Ok(Self {
             listen: args.listen,
             origins: Origins(args.allowed_origins.clone()),
@@ -297,7 +300,7 @@ impl Settings {
                 16 << 20,
             )?,
             max_outbox_bytes,
-            max_subscriptions: args.max_subscriptions as usize,
+            max_subscriptions: max_subscriptions as usize,
             max_unacknowledged: args.max_unacknowledged as usize,
             max_transactions: args.max_transactions as usize,
             max_transaction_frames: args.max_transaction_frames as usize,
@@ -310,7 +313,9 @@ impl Settings {
             }),
             control_rate: NonZeroU32::new(args.control_rate).map(|per_second| RateLimit {
                 per_second,
-                burst: per_second.saturating_mul(CONTROL_BURST),
+                burst: per_second
+                    .saturating_mul(CONTROL_BURST)
+                    .max(per_second.saturating_add(max_subscriptions)),
             }),
             destinations: Destinations {
                 subscribe: args.destination_subscribe.clone(),
@@ -324,10 +329,20 @@ impl Settings {
             write_timeout: time("--write-timeout", args.write_timeout)?,
         })
     }
+
+    /// The limits of one frame.
+    pub fn frame_limits(&self) -> Limits {
+        Limits {
+            frame_bytes: self.max_frame_bytes,
+            headers: self.max_headers,
+            header_bytes: self.max_header_bytes,
+            headers_bytes: self.max_headers_bytes,
+        }
+    }
 }
 
-/// How many seconds' worth of control frames may come at once: a client that comes back subscribes
-/// to all its rooms in one go.
+/// How many seconds' worth of control frames may come at once. It is more where a client may have
+/// more subscriptions: one that comes back subscribes to all its rooms in one go.
 const CONTROL_BURST: NonZeroU32 = NonZeroU32::new(10).expect("ten is not zero");
 
 /// The longest time that a flag may give.

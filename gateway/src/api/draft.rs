@@ -1,5 +1,6 @@
 //! A message as a POST describes it.
 
+use std::collections::HashSet;
 use std::fmt;
 
 use base64::Engine;
@@ -29,7 +30,7 @@ struct HeadersJson(Headers);
 
 impl MessageJson {
     /// The message, with the key that it has from elsewhere. Its body, content type and headers
-    /// have at most `max_bytes` together, and its headers keep the limits of a frame's.
+    /// together keep the limit of a frame, and its headers those of a frame's.
     ///
     /// # Errors
     /// [`DraftError`]: what is wrong with it.
@@ -37,7 +38,7 @@ impl MessageJson {
         self,
         room: RoomName,
         key: Option<IdempotencyKey>,
-        max_bytes: usize,
+        limits: Limits,
     ) -> Result<Draft, DraftError> {
         let idempotency_key = match self.idempotency_key {
             None => key,
@@ -60,7 +61,6 @@ impl MessageJson {
             _ => return Err(DraftError::Bodies),
         };
         let headers = self.headers.map_or_else(Headers::new, |headers| headers.0);
-        let limits = Limits::default();
         let mut length = body.len();
         if let Some(content_type) = &self.content_type {
             length += check("content-type", content_type, limits)?;
@@ -73,9 +73,10 @@ impl MessageJson {
         }
         let header_octets = length - body.len();
         if headers.len() > limits.headers || header_octets > limits.headers_bytes {
-            return Err(DraftError::Headers);
+            return Err(DraftError::Headers(limits));
         }
-        if length > max_bytes {
+        if length > limits.frame_bytes {
+            let max_bytes = limits.frame_bytes;
             return Err(DraftError::TooLarge { max_bytes });
         }
         Ok(Draft {
@@ -101,7 +102,7 @@ fn check(name: &str, value: &str, limits: Limits) -> Result<usize, DraftError> {
     }
     // With the colon between them.
     if length >= limits.header_bytes {
-        return Err(DraftError::Headers);
+        return Err(DraftError::Headers(limits));
     }
     Ok(length)
 }
@@ -121,8 +122,11 @@ pub(super) enum DraftError {
     Ours(Box<str>),
     #[error("A header needs a name, and neither that nor its value may contain NUL.")]
     Header,
-    #[error("There may be 100 headers, of 8 KiB each and 64 KiB together.")]
-    Headers,
+    #[error(
+        "There may be {} headers, of {} octets each and {} together.",
+        .0.headers, .0.header_bytes, .0.headers_bytes
+    )]
+    Headers(Limits),
     #[error(
         "A message has at most {max_bytes} octets with its headers; --max-frame-bytes says so."
     )]
@@ -146,12 +150,9 @@ impl<'de> Visitor<'de> for InOrder {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<HeadersJson, A::Error> {
         let mut headers = Headers::new();
+        let mut known = HashSet::new();
         while let Some((name, value)) = map.next_entry::<Box<str>, Box<str>>()? {
-            // Comparing each with each must stay cheap.
-            if headers.len() > Limits::default().headers {
-                return Err(A::Error::custom("there may be 100 headers"));
-            }
-            if headers.iter().any(|(known, _)| *known == name) {
+            if !known.insert(name.clone()) {
                 return Err(A::Error::custom("a header is repeated"));
             }
             headers.push((name, value));

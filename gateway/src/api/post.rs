@@ -87,7 +87,7 @@ impl Posts {
         let key = key(&head.headers)?;
         let message: MessageJson = serde_json::from_slice(&body?.octets)?;
         let until = receipt.unwrap_or(settings.receipt_after);
-        let draft = message.draft(room, key, settings.max_frame_bytes)?;
+        let draft = message.draft(room, key, settings.frame_limits())?;
         Ok((draft, until.due(*guarantees, false)))
     }
 

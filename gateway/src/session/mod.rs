@@ -31,7 +31,7 @@ use shared::message::{Message, Series, UserName};
 use shared::stomp::encode;
 use shared::stomp::heartbeat::HeartBeat;
 use shared::stomp::{Command, Frame, Version};
-use shared::stomp::{Decoded, Decoder, Limits};
+use shared::stomp::{Decoded, Decoder};
 
 use self::output::{Outgoing, Output, Slot};
 use self::publication::InFlight;
@@ -127,12 +127,7 @@ impl Session {
             guarantees,
             transport,
             state: State::Opening { deadline },
-            decoder: Decoder::new(Limits {
-                frame_bytes: settings.max_frame_bytes,
-                headers: settings.max_headers,
-                header_bytes: settings.max_header_bytes,
-                headers_bytes: settings.max_headers_bytes,
-            }),
+            decoder: Decoder::new(settings.frame_limits()),
             version: Version::V1_0,
             user: anonymous(),
             stalled: None,
@@ -221,7 +216,9 @@ impl Session {
             };
             self.step(slot, step);
         }
-        self.read();
+        if self.closing().is_none() {
+            self.read();
+        }
     }
 
     /// A live MESSAGE for one of the subscriptions.

@@ -103,8 +103,8 @@ async fn a_message_that_makes_no_sense_is_refused_with_what_is_right() {
             "message-id",
         ),
         (headers(101, 1), "bad-body", "100 headers"),
-        (headers(1, 8 << 10), "bad-body", "8 KiB"),
-        (headers(9, 8_000), "bad-body", "64 KiB together"),
+        (headers(1, 8 << 10), "bad-body", "8192 octets"),
+        (headers(9, 8_000), "bad-body", "65536 together"),
         (
             format!(r#"{{"{}":1}}"#, "x".repeat(9_000)),
             "bad-body",
@@ -117,6 +117,15 @@ async fn a_message_that_makes_no_sense_is_refused_with_what_is_right() {
         assert_eq!((answer.status, &*answer.code()), (400, code), "{shown}");
         assert!(answer.body.contains(says), "{shown}: {}", answer.body);
         assert!(answer.body.len() < 1000, "{shown}: {}", answer.body);
+    }
+    let tight = ["--max-headers", "10", "--max-header-bytes", "256B"];
+    let tight = [&tight[..], &["--max-headers-bytes", "1KiB"]].concat();
+    let tight = backend.gateway(&tight).await;
+    for body in [headers(11, 1), headers(1, 256), headers(5, 250)] {
+        let answer = tight.ask("POST", PATH, &[JSON], body.as_bytes()).await;
+        assert_eq!((answer.status, &*answer.code()), (400, "bad-body"));
+        let says = "10 headers, of 256 octets each and 1024 together";
+        assert!(answer.body.contains(says), "{}", answer.body);
     }
     nothing_was_published(&gateway, &backend).await;
 }

@@ -95,6 +95,23 @@ fn auto_has_no_window_and_ignores_acknowledgements() {
 }
 
 #[test]
+fn in_auto_too_an_acknowledgement_keeps_the_rules_of_its_transaction() {
+    for version in VERSIONS {
+        let mut client = subscribed(version, "auto", &[]);
+        client.live(0, 1);
+        client.messages();
+        let ack = ack(version, "ACK", 1, "transaction:t\nreceipt:a\n");
+        client.say("BEGIN\ntransaction:t\n\n\0");
+        client.say(&ack);
+        assert!(client.frames.is_empty(), "nothing happens before COMMIT");
+        client.say("COMMIT\ntransaction:t\n\n\0");
+        assert_eq!(client.take().header("receipt-id"), Some("a"), "{version}");
+        client.say(&ack);
+        assert_eq!(client.closed, Some(CloseReason::UnknownTransaction));
+    }
+}
+
+#[test]
 fn a_repeated_acknowledgement_is_ignored_and_one_of_what_was_never_sent_is_an_error() {
     for version in VERSIONS {
         for command in ["ACK", "NACK"] {
@@ -177,6 +194,20 @@ fn in_1_0_an_acknowledgement_counts_in_every_subscription_that_has_the_message()
     assert_eq!(client.messages(), [2, 2]);
     client.say(&ack("1.0", "ACK", 1, ""));
     assert_eq!(client.closed, None, "the second ACK finds nothing to do");
+}
+
+#[test]
+fn in_1_2_a_client_may_name_the_message_by_its_message_id() {
+    for named in ["", "subscription:s\n"] {
+        let mut client = subscribed("1.2", "client", &["--max-unacknowledged", "1"]);
+        for id in [1, 2] {
+            client.live(0, id);
+        }
+        assert_eq!(client.messages(), [1]);
+        client.say(&format!("ACK\nid:{}\n{named}\n\0", message_id(1)));
+        assert_eq!(client.messages(), [2]);
+        assert_eq!(client.closed, None);
+    }
 }
 
 #[test]
@@ -357,5 +388,86 @@ proptest! {
         }
         prop_assert_eq!(delivered, (1..=live).collect::<Vec<_>>());
         prop_assert_eq!(client.closed, None);
+    }
+
+    /// However a past, what is live, what is ephemeral and a window meet: everything comes once and
+    /// in order, and never more than the window allows.
+    #[test]
+    fn a_past_a_window_and_what_is_live_meet_without_a_gap_or_a_repeat(
+        steps in proptest::collection::vec((0..5u8, any::<usize>()), 0..80),
+        before in 0..9u64,
+        asked in 0..9u64,
+        (window, is_after, journaled, cumulative) in
+            (1..5usize, any::<bool>(), any::<bool>(), any::<bool>()),
+    ) {
+        // Without a journal nothing tells by its id that it is older than a history.
+        let journaled = journaled || !is_after;
+        let guarantees = Guarantees { durable: true, journaled };
+        let mut client = Client::new(&["--max-unacknowledged", &window.to_string()], guarantees);
+        client.say("CONNECT\naccept-version:1.2\n\n\0");
+        client.take();
+        let mode = if cumulative { "client" } else { "client-individual" };
+        let past = match is_after {
+            true => format!("after:{}", message_id(asked.min(before))),
+            false => format!("history:{asked}"),
+        };
+        client.say(&format!(
+            "SUBSCRIBE\nid:s\ndestination:/topic/rooms/r\nack:{mode}\n{past}\n\n\0"
+        ));
+        // At the end whatever is asked for is answered, and every message acknowledged.
+        let rest = (0..2 * (steps.len() + 20)).flat_map(|_| [(2, 0), (3, 0), (4, 0)]);
+        let (mut newest, mut passing, mut confirmed) = (before, 10_000, false);
+        let mut first = is_after.then_some(asked.min(before) + 1);
+        let (mut kept, mut passed, mut open) = (Vec::new(), Vec::new(), Vec::new());
+        for (kind, at) in steps.into_iter().chain(rest) {
+            match kind {
+                0 => {
+                    newest += 1;
+                    client.live(0, newest);
+                    if !confirmed && !is_after && asked == 0 {
+                        // Without a past, what comes before the confirmation is not lost either.
+                        first = first.or(Some(newest));
+                    }
+                }
+                1 => {
+                    passing += 1;
+                    client.ephemeral(0, passing);
+                }
+                2 if !confirmed => {
+                    confirmed = true;
+                    client.confirm(0);
+                    if !is_after && asked == 0 {
+                        first = first.or(Some(newest + 1));
+                    }
+                }
+                3 if !client.reads.is_empty() => {
+                    let (_, span, limit) = client.reads.remove(0);
+                    let mut page: Vec<u64> =
+                        (1..=newest).filter(|id| span.contains(message_id(*id))).collect();
+                    span.cut(&mut page, limit);
+                    // What came live since the SUBSCRIBE follows a short history.
+                    let oldest = page.first().copied().unwrap_or(newest + 1);
+                    first = first.or(Some(oldest));
+                    client.past(0, &page, true);
+                }
+                4 if !open.is_empty() => {
+                    let at = at % open.len();
+                    let id = open[at];
+                    open.drain(if cumulative { 0 } else { at }..=at);
+                    client.say(&format!("ACK\nid:{}/s\n\n\0", message_id(id)));
+                }
+                _ => {}
+            }
+            let came = client.messages();
+            open.extend(&came);
+            prop_assert!(open.len() <= window);
+            let (ephemeral, stored): (Vec<_>, Vec<_>) = came.into_iter().partition(|id| *id > 10_000);
+            kept.extend(stored);
+            passed.extend(ephemeral);
+            prop_assert_eq!(client.closed, None);
+        }
+        prop_assert!(open.is_empty() && client.reads.is_empty());
+        prop_assert_eq!(kept, (first.unwrap()..=newest).collect::<Vec<_>>());
+        prop_assert_eq!(passed, (10_001..=passing).collect::<Vec<_>>());
     }
 }

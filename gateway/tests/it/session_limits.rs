@@ -18,7 +18,7 @@ fn a_flood_of_control_frames_is_cut_off_and_a_busy_client_is_not() {
         "SUBSCRIBE\nid:a\ndestination:/topic/rooms/r\n\n\0",
     ];
     for frames in flood {
-        let mut client = Client::connected(&["--control-rate", "5"]);
+        let mut client = Client::connected(&["--control-rate", "5", "--max-subscriptions", "1"]);
         let mut said = 0;
         while client.closed.is_none() {
             assert!(said < 100, "{frames:?} is never too much");
@@ -33,16 +33,17 @@ fn a_flood_of_control_frames_is_cut_off_and_a_busy_client_is_not() {
         assert!(said > 20, "{frames:?}: ten times the rate is a burst");
     }
 
-    let mut client = Client::connected(&["--control-rate", "5"]);
+    let mut client = Client::connected(&["--control-rate", "5", "--max-subscriptions", "1"]);
     for _ in 0..100 {
         client.session.heard(client.now);
     }
     client.collect();
     assert_eq!(client.closed, Some(CloseReason::RateLimited), "pings count");
 
-    // Hundreds of rooms at once, then a heart-beat a second and many messages with padding.
-    let mut client = Client::connected(&["--max-subscriptions", "900"]);
-    for id in 0..900 {
+    // As many rooms at once as there may be, then a heart-beat a second and many messages with
+    // padding.
+    let mut client = Client::connected(&["--max-subscriptions", "3000"]);
+    for id in 0..3_000 {
         client.say(&format!(
             "SUBSCRIBE\nid:{id}\ndestination:/topic/rooms/r\n\n\0"
         ));
@@ -63,7 +64,7 @@ fn a_flood_of_control_frames_is_cut_off_and_a_busy_client_is_not() {
 #[test]
 fn a_control_frame_too_many_is_named_by_its_receipt_and_no_limit_is_a_choice() {
     let pair = "BEGIN\ntransaction:t\n\n\0ABORT\ntransaction:t\nreceipt:r\n\n\0";
-    let mut client = Client::connected(&["--control-rate", "1"]);
+    let mut client = Client::connected(&["--control-rate", "1", "--max-subscriptions", "1"]);
     while client.closed.is_none() {
         client.frames.clear();
         client.say(pair);
@@ -233,6 +234,24 @@ fn a_subscribe_that_is_overtaken_by_its_end_is_told_that_its_past_is_not_whole()
         assert_eq!(client.take().header("receipt-id"), Some("e"));
         assert!(client.frames.is_empty());
     }
+}
+
+#[test]
+fn nothing_is_asked_for_after_the_close_that_a_gap_brings() {
+    let mut client = Client::connected(&[]);
+    for id in 0..3 {
+        let after = message_id(1);
+        client.say(&format!(
+            "SUBSCRIBE\nid:{id}\ndestination:/topic/rooms/r\nafter:{after}\n\n\0"
+        ));
+    }
+    for id in 0..3 {
+        client.confirm(id);
+    }
+    assert_eq!(client.reads.len(), 2, "the third waits for its turn");
+    client.past(0, &[2], false);
+    assert_eq!(client.closed, Some(CloseReason::GapUnrepaired));
+    assert_eq!(client.reads.len(), 2);
 }
 
 #[test]

@@ -6,9 +6,9 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use shared::broker::PublishError;
-use shared::stomp::Command;
+use shared::stomp::{Command, Frame};
 
-use crate::virtual_client::{Client, JOURNALED};
+use crate::virtual_client::{Client, JOURNALED, message_id};
 
 #[derive(Clone, Debug)]
 enum Step {
@@ -23,14 +23,23 @@ enum Step {
 
 fn step() -> impl Strategy<Value = Step> {
     let room = prop_oneof!["[a-b]".prop_map(|name| name), Just("bad room".to_owned())];
-    let frame = (0..9, room, 0..3u32).prop_map(|(kind, room, id)| match kind {
+    let frame = (0..13, room, 0..3u32).prop_map(|(kind, room, id)| match kind {
         0 | 1 => format!("SEND\ndestination:/app/rooms/{room}\nreceipt:r{id}\n\nhi\0"),
         2 => format!("SEND\ndestination:/app/rooms/{room}\n\nhi\0"),
         3 => format!("SUBSCRIBE\nid:{id}\ndestination:/topic/rooms/{room}\nreceipt:s\n\n\0"),
         4 => format!("SUBSCRIBE\nid:{id}\ndestination:/topic/rooms/{room}\nhistory:9\n\n\0"),
         5 => format!("UNSUBSCRIBE\nid:{id}\n\n\0"),
         6 => "\n".to_owned(),
-        7 => "CONNECT\naccept-version:1.1,1.2\nheart-beat:1000,1000\n\n\0".to_owned(),
+        7 => format!(
+            "BEGIN\ntransaction:{id}\n\n\0\
+             SEND\ndestination:/app/rooms/{room}\ntransaction:{id}\nreceipt:r{id}\n\nhi\0"
+        ),
+        8 => format!("COMMIT\ntransaction:{id}\nreceipt:c\n\n\0"),
+        9 => format!(
+            "SUBSCRIBE\nid:{id}\ndestination:/topic/rooms/{room}\nack:client\nhistory:9\n\n\0"
+        ),
+        10 => format!("ACK\nid:{}/{id}\n\n\0", message_id(1 + u64::from(id))),
+        11 => "CONNECT\naccept-version:1.1,1.2\nheart-beat:1000,1000\n\n\0".to_owned(),
         _ => "DISCONNECT\nreceipt:d\n\n\0".to_owned(),
     });
     prop_oneof![
@@ -49,12 +58,12 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 512, ..ProptestConfig::default() })]
 
     /// Whatever happens in whatever order: nothing follows an ERROR or a close, a SEND's RECEIPT
-    /// comes only after its answer and at most once, and nothing panics.
+    /// or a COMMIT's RECEIPT comes only after its answer and at most once, and nothing panics.
     #[test]
     fn no_frame_follows_an_error_and_no_receipt_precedes_its_answer(
         steps in proptest::collection::vec(step(), 0..60)
     ) {
-        let mut client = Client::new(&[], JOURNALED);
+        let mut client = Client::new(&["--max-unacknowledged", "2"], JOURNALED);
         client.say("CONNECT\naccept-version:1.2\n\n\0");
         client.take();
         let mut answered = 0;
@@ -102,11 +111,11 @@ proptest! {
             prop_assert_eq!(error, client.frames.len() - 1);
             prop_assert!(client.closed.is_some());
         }
-        let receipts = client
-            .frames
-            .iter()
-            .filter(|frame| frame.command == Command::Receipt && frame.header("message-id").is_some())
-            .count() as u64;
-        prop_assert!(receipts <= answered);
+        let told = |what: fn(&Frame) -> bool| {
+            let receipts = client.frames.iter().filter(|frame| frame.command == Command::Receipt);
+            receipts.filter(|frame| what(frame)).count() as u64
+        };
+        prop_assert!(told(|frame| frame.header("message-id").is_some()) <= answered);
+        prop_assert!(told(|frame| frame.header("receipt-id") == Some("c")) <= answered);
     }
 }

@@ -101,9 +101,9 @@ pub trait Broker: Send + Sync + 'static {
     ///
     /// *Ephemeral*: such a draft goes to the fan-outs that have subscribed and nowhere else: no feed,
     /// no [`Self::recent`], no `prev`, neither its own nor another's. Its id is unique,
-    /// [tells itself](MessageId::is_ephemeral) and says nothing of the room's order. It keeps its place among the calls, but may pass a draft that
-    /// has to be tried again. It is never published twice: where that is in doubt, and when the
-    /// link breaks under it, it is lost. Its key is not remembered, a full journal does not concern
+    /// [tells itself](MessageId::is_ephemeral) and says nothing of the room's order. It keeps its
+    /// place among the calls, but may pass a draft that has to be tried again. It is never published
+    /// twice: where that is in doubt, and when the link breaks under it, it is lost. Its key is not remembered, a full journal does not concern
     /// it, and it stands in no series.
     ///
     /// The answer comes within the backend's publish deadline.

@@ -6,9 +6,12 @@ use bytes::{Buf, Bytes, BytesMut};
 
 use super::{Command, DecodeError, Frame, HeaderList, Version};
 
-/// A body of at least so many octets is handed out without copying it. A smaller one is copied, so
-/// that it does not keep alive what else was read with it.
+/// A body of at least so many octets is handed out without copying it, unless most of what was read
+/// with it is something else: whoever keeps the body would keep that alive too.
 const SHARE_FROM: usize = 1024;
+
+/// How many times as large as a body may be what it keeps alive.
+const SHARE_OF: usize = 4;
 
 /// What most frames' headers fit in, in octets.
 const HEADERS_ROOM: usize = 512;
@@ -59,6 +62,8 @@ pub struct Decoder {
     limits: Limits,
     version: Option<Version>,
     buffer: BytesMut,
+    /// Octets of the memory in which `buffer` lies, what it has handed out included.
+    allocated: usize,
     /// How much of `buffer` has been searched in vain for the end of the line or body.
     searched: usize,
     state: State,
@@ -106,6 +111,7 @@ impl Decoder {
             limits,
             version: None,
             buffer,
+            allocated: 0,
             searched: 0,
             state: State::Between,
             failed_receipt: None,
@@ -122,7 +128,12 @@ impl Decoder {
     /// bounds what it feeds at once; after an error they are dropped.
     pub fn feed(&mut self, octets: &[u8]) {
         if !matches!(self.state, State::Failed(_)) {
+            let capacity = self.buffer.capacity();
             self.buffer.extend_from_slice(octets);
+            // It only grows by moving to the start of an allocation.
+            if self.buffer.capacity() > capacity {
+                self.allocated = self.buffer.capacity();
+            }
         }
     }
 
@@ -388,7 +399,7 @@ impl Decoder {
             };
             end
         };
-        let body = if length < SHARE_FROM {
+        let body = if length < SHARE_FROM.max(self.allocated / SHARE_OF) {
             let body = Bytes::copy_from_slice(&self.buffer[..length]);
             self.buffer.advance(length);
             body

@@ -436,3 +436,22 @@ fn a_frame_that_failed_is_named_by_its_receipt_where_that_had_come() {
         "another frame's"
     );
 }
+
+/// Whoever keeps a message keeps what its octets came in.
+#[test]
+fn a_body_does_not_keep_alive_what_else_was_read_with_it() {
+    let padding = "\n".repeat(60_000);
+    let send = format!("SEND\ndestination:/a\n\n{}\0", "x".repeat(2_000));
+    for octets in [format!("{send}{padding}"), format!("{padding}{send}")] {
+        let bodies = decode(octets.as_bytes(), Some(V1_2)).unwrap();
+        let bodies = bodies.into_iter().filter_map(|decoded| match decoded {
+            Decoded::Frame(frame) => Some(frame.body),
+            Decoded::HeartBeat => None,
+        });
+        for body in bodies {
+            let mut body = body.try_into_mut().unwrap();
+            assert_eq!(body.len(), 2_000);
+            assert!(!body.try_reclaim(30_000), "it lies in a large allocation");
+        }
+    }
+}
