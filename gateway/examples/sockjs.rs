@@ -138,7 +138,8 @@ async fn serve(services: Arc<Services>, stream: TcpStream, address: SocketAddr, 
         let (services, place) = (&services, &place);
         async move {
             let path = request.uri().path().to_owned();
-            let (name, rest) = path[1..].split_at(path[1..].find('/').unwrap_or(path.len() - 1));
+            let path = path.strip_prefix('/').unwrap_or_default();
+            let (name, rest) = path.split_at(path.find('/').unwrap_or(path.len()));
             let peer = Peer {
                 address,
                 subprotocol: None,

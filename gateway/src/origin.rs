@@ -58,7 +58,7 @@ impl FromStr for AllowedOrigin {
             && scheme
                 .bytes()
                 .all(|b| b.is_ascii_alphanumeric() || b"+-.".contains(&b));
-        let odd = |c: char| c.is_control() || c.is_whitespace() || "/?#@*".contains(c);
+        let odd = |c: char| c.is_control() || c.is_whitespace() || "/?#@*;,'\"".contains(c);
         if !scheme_is_word || authority.is_empty() || authority.contains(odd) {
             return Err(OriginError);
         }
@@ -117,6 +117,8 @@ mod tests {
             "https://",
             "https://a.com/",
             "https://*.a.com",
+            "https://a.com;",
+            "https://'self'",
             "://a",
             "",
         ] {

@@ -343,7 +343,7 @@ impl<C: Serve> Endpoint<C> {
                 let serving = endpoint.clients.serve(socket, peer);
                 drop(endpoint);
                 serving.await;
-            } else if let Ok(framed) = Framed::new(socket, max_message_bytes) {
+            } else if let Ok(framed) = Framed::new(socket, max_message_bytes, most) {
                 let serving = endpoint.clients.serve(framed, peer);
                 drop(endpoint);
                 serving.await;

@@ -403,7 +403,8 @@ impl State {
     }
 }
 
-fn cost(message: &Bytes) -> usize {
+/// What a message counts that waits to be handled.
+pub(super) fn cost(message: &Bytes) -> usize {
     message.len() + OVERHEAD
 }
 

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::frame;
+use super::session::cost;
 use crate::session::output::Outgoing;
 use crate::transport::{Incoming, Transport, TransportError, TransportName};
 
@@ -18,6 +19,7 @@ const PING_INTERVAL: Duration = Duration::from_secs(20);
 pub(super) struct Framed<T> {
     socket: T,
     max_message_bytes: usize,
+    most_inbound: usize,
     /// Messages of an array, of which the first has been handed on.
     rest: VecDeque<Bytes>,
     pinged: Instant,
@@ -25,12 +27,17 @@ pub(super) struct Framed<T> {
 
 impl<T: Transport> Framed<T> {
     /// Begins the session with its open frame. `max_message_bytes` bounds one message after it is
-    /// decoded.
-    pub(super) fn new(mut socket: T, max_message_bytes: usize) -> Result<Self, TransportError> {
+    /// decoded, `most_inbound` all of an array.
+    pub(super) fn new(
+        mut socket: T,
+        max_message_bytes: usize,
+        most_inbound: usize,
+    ) -> Result<Self, TransportError> {
         socket.queue(Outgoing::Text(Bytes::from_static(frame::OPEN.as_bytes())))?;
         Ok(Self {
             socket,
             max_message_bytes,
+            most_inbound,
             rest: VecDeque::new(),
             pinged: Instant::now(),
         })
@@ -48,6 +55,11 @@ impl<T: Transport> Transport for Framed<T> {
                 // Empty messages are ignored, and so are empty arrays.
                 Incoming::Data(payload) if payload.is_empty() => return Incoming::Alive,
                 Incoming::Data(payload) => match frame::decode(&payload, true) {
+                    Ok(messages)
+                        if messages.iter().map(cost).sum::<usize>() > self.most_inbound =>
+                    {
+                        return Incoming::TooLarge;
+                    }
                     Ok(messages) => self.rest = messages.into(),
                     Err(broken) => return Incoming::Failed(broken.to_string()),
                 },

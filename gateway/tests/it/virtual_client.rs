@@ -45,19 +45,21 @@ pub(crate) struct Client {
 
 impl Client {
     pub(crate) fn new(flags: &[&str], guarantees: Guarantees) -> Self {
+        Self::through(TransportName::WebSocket, flags, guarantees)
+    }
+
+    pub(crate) fn through(
+        transport: TransportName,
+        flags: &[&str],
+        guarantees: Guarantees,
+    ) -> Self {
         let flags = Flags::parse_from(["gateway"].iter().chain(flags));
         let settings = Arc::new(Settings::from_args(&flags.gateway).unwrap());
         let now = Instant::now();
         let metrics = Metrics::new();
         let (outbox, deliveries) = outbox(1 << 20, metrics.gateway.clone());
         Self {
-            session: Session::new(
-                settings,
-                "s".into(),
-                guarantees,
-                TransportName::WebSocket,
-                now,
-            ),
+            session: Session::new(settings, "s".into(), guarantees, transport, now),
             now,
             outbox,
             deliveries,

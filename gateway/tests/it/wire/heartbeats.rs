@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use gateway::close::CloseReason;
+use gateway::transport::TransportName;
 use tokio_tungstenite::tungstenite::Message;
 
 use crate::running::backend;
@@ -169,6 +170,28 @@ fn each_direction_takes_the_longer_interval_and_a_zero_ends_it() {
                 "{asked}: {gap}"
             );
         }
+    }
+}
+
+#[test]
+fn over_sockjs_something_comes_every_25_seconds_however_rare_the_heart_beats_are() {
+    for (asked, pings) in [("0,0", 4), ("0,100000", 3), ("0,20000", 0)] {
+        let mut client = Client::through(TransportName::XhrStreaming, &[], JOURNALED);
+        client.say(&format!(
+            "CONNECT\naccept-version:1.2\nheart-beat:{asked}\n\n\0"
+        ));
+        client.take();
+        let mut heard = 0;
+        for _ in 0..1_050 {
+            client.pass(TENTH);
+            // What the client takes is its sign of life.
+            if client.pings + client.beats > heard {
+                heard = client.pings + client.beats;
+                client.session.heard(client.now);
+            }
+            assert_eq!(client.closed, None, "{asked}");
+        }
+        assert_eq!(client.pings, pings, "{asked}");
     }
 }
 

@@ -88,6 +88,22 @@ async fn a_message_over_the_limit_ends_the_web_socket() {
 }
 
 #[tokio::test]
+async fn many_small_messages_at_once_end_the_web_socket() {
+    let gateway = backend(&[]).await.gateway(&[]).await;
+    let mut wire = open(&gateway, "/sockjs/000/a/websocket").await;
+    wire.expect("o").await;
+    wire.send(&format!("[{}\"\"]", "\"\",".repeat(100_000)))
+        .await;
+    wire.expect(
+        r#"a["ERROR\nmessage:*\ncode:frame-too-large\ncontent-type:text/plain\ncontent-length:*"]"#,
+    )
+    .await;
+    wire.expect(r#"c[1009,"The frame is larger than this server allows."]"#)
+        .await;
+    wire.expect_close(1009).await;
+}
+
+#[tokio::test]
 async fn two_web_sockets_may_have_one_id() {
     let gateway = backend(&[]).await.gateway(&[]).await;
     let mut first = open(&gateway, "/sockjs/000/a/websocket").await;
