@@ -97,9 +97,6 @@ reasons! {
     /// More subscriptions than one connection may have.
     TooManySubscriptions: "too-many-subscriptions", 1008, No,
         "The connection has as many subscriptions as it may have.";
-    /// A frame, or a header of one, that this server knows and does not serve.
-    UnsupportedFrame: "unsupported-frame", 1002, No,
-        "This server does not support what the frame asks for.";
     /// CONNECT did not come in time.
     ConnectTimeout: "connect-timeout", 1008, Yes,
         "CONNECT did not arrive in time.";

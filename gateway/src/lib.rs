@@ -6,18 +6,18 @@
 //! a SUBSCRIBE or over HTTP; `api` also takes messages from back ends.
 
 pub mod config;
-mod destination;
-mod origin;
 
-mod answer;
-mod body;
-mod pages;
-pub mod place;
 pub mod server;
 
-mod api;
+pub mod place;
 
 mod handshake;
+
+mod origin;
+
+mod pages;
+
+mod answer;
 
 pub mod transport;
 
@@ -30,6 +30,8 @@ pub mod sockjs;
 mod connection;
 
 pub mod session;
+
+mod destination;
 
 mod publish;
 
@@ -46,6 +48,10 @@ mod room;
 pub mod outbox;
 
 pub mod past;
+
+mod api;
+
+mod body;
 
 pub mod close;
 

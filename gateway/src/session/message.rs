@@ -51,11 +51,20 @@ pub fn message_frame(message: &Message, address: &Address, replayed: bool) -> Ou
     let frame = frame.with_body(message.body.clone());
     let octets = encode(&frame, address.version);
     // A client that decodes text messages must not be handed what is no text.
-    if !is_text || message.content_type.as_deref() == Some("application/octet-stream") {
+    if !is_text || message.content_type.as_deref().is_some_and(is_octets) {
         Outgoing::Binary(octets)
     } else {
         Outgoing::Text(octets)
     }
+}
+
+/// Whether a content type is `application/octet-stream`. Types have no case, and parameters may
+/// follow (RFC 9110, section 8.3.1).
+fn is_octets(content_type: &str) -> bool {
+    let essence = content_type.split(';').next().unwrap_or_default();
+    essence
+        .trim_matches([' ', '\t'])
+        .eq_ignore_ascii_case("application/octet-stream")
 }
 
 /// What an ACK of this message in this subscription names (STOMP 1.2, section "ACK"). It is the same

@@ -224,33 +224,6 @@ async fn what_is_accepted_and_not_stored_is_part_of_the_past() {
 }
 
 #[tokio::test]
-async fn two_subscriptions_to_one_room_get_two_messages() {
-    let backend = backend(&[]).await;
-    let gateway = backend.gateway(&[]).await;
-    let storing = backend.storing().await;
-    let mut client = gateway.client("kim").await;
-    client.subscribe("a", "/topic/rooms/r", &[]).await.unwrap();
-    client.subscribe("b", "/topic/rooms/r", &[]).await.unwrap();
-    client
-        .send("/app/rooms/r", "hi", &[("x-mood", "good")])
-        .await
-        .unwrap();
-    let mut subscriptions = HashSet::new();
-    for _ in 0..2 {
-        let message = client.message().await.unwrap();
-        assert_eq!(message.header("sender"), Some("kim"));
-        assert_eq!(message.header("x-mood"), Some("good"));
-        assert_eq!(message.header("destination"), Some("/topic/rooms/r"));
-        subscriptions.insert(message.header("subscription").unwrap().to_owned());
-    }
-    assert_eq!(
-        subscriptions,
-        HashSet::from(["a".to_owned(), "b".to_owned()])
-    );
-    storing.abort();
-}
-
-#[tokio::test]
 async fn what_would_die_with_the_process_is_shown_only_when_it_is_stored() {
     let backend = backend(&[]).await;
     let gateway = backend.gateway(&[]).await;
@@ -277,24 +250,6 @@ async fn what_would_die_with_the_process_is_shown_only_when_it_is_stored() {
         subscriptions.insert(message.header("subscription").unwrap().to_owned());
     }
     assert_eq!(subscriptions.len(), 2, "once for each subscription");
-    storing.abort();
-}
-
-#[tokio::test]
-async fn a_repeated_key_is_one_message_with_the_first_ones_id() {
-    let backend = backend(&[]).await;
-    let gateway = backend.gateway(&[]).await;
-    let storing = backend.storing().await;
-    let mut ids = HashSet::new();
-    for attempt in 0..3 {
-        let mut client = gateway.client("kim").await;
-        let receipt = attempt.to_string();
-        let headers = [("receipt", receipt.as_str()), ("idempotency-key", "k")];
-        client.send("/app/rooms/r", "hi", &headers).await.unwrap();
-        ids.insert(id(&client.receipt(&receipt).await.unwrap()));
-    }
-    assert_eq!(ids.len(), 1);
-    assert_eq!(stored_ids(&backend, "r", 3).await.len(), 1);
     storing.abort();
 }
 

@@ -3,6 +3,7 @@
 use std::net::TcpListener;
 use std::process::{Command, Output};
 
+use gateway::close::{CloseReason, Reconnect};
 use harness::{Process, Redis, StompClient, StompOptions};
 
 /// Runs it to its end, with nothing of this environment's own settings.
@@ -108,4 +109,55 @@ async fn a_term_signal_sends_clients_away_and_ends_with_0() {
     gateway.terminate().await;
     assert_eq!(client.close_code().await.unwrap(), Some(1012));
     assert_eq!(gateway.wait().await.code(), Some(0));
+}
+
+#[test]
+fn the_readme_has_every_flag_and_every_reason() {
+    let readme = concat!(env!("CARGO_MANIFEST_DIR"), "/../README.md");
+    let readme = std::fs::read_to_string(readme).unwrap();
+    let rows: Vec<_> = readme
+        .lines()
+        .filter(|line| line.starts_with("| `"))
+        .collect();
+    let help = String::from_utf8(gateway(&["--help"]).stdout).unwrap();
+    let mut count = 0;
+    let mut flags = help.split("\n      --").skip(1);
+    while let Some((flag, text)) = flags.next().and_then(|text| text.split_once(" <")) {
+        let (alone, named) = (format!("`--{flag}`"), format!("`--{flag} "));
+        let mut with_it = rows
+            .iter()
+            .filter(|row| row.contains(&alone) || row.contains(&named));
+        let row = with_it.next().unwrap_or_else(|| panic!("--{flag}"));
+        let default = text.split_once("[default: ");
+        let default = default.map(|(_, rest)| rest.split_once(']').unwrap().0);
+        // The table has no URL, and says what 0 means.
+        let told = match (flag, default) {
+            ("sockjs-client-url", _) => "jsDelivr's `sockjs-client@1`",
+            ("send-rate", Some("0")) => "none",
+            (_, Some(default)) => default,
+            (_, None) => continue,
+        };
+        let cell = row.split(" | ").nth(1).unwrap();
+        let mut defaults = cell.split(", ").map(|cell| cell.trim_matches('`'));
+        assert!(
+            told == cell || defaults.any(|default| default == told),
+            "--{flag} is {told}, and not {cell}"
+        );
+        count += 1;
+    }
+    assert!(count > 30, "{help}");
+    for reason in CloseReason::ALL {
+        // These two are no ERRORs.
+        if reason.websocket_code() == 1000 {
+            continue;
+        }
+        let (code, close) = (reason.code(), reason.websocket_code());
+        let is_there = |row: &&&str| {
+            row.contains(&format!("`{code}`")) && row.contains(&format!("| {close} |"))
+        };
+        let row = rows.iter().find(is_there);
+        let row = row.unwrap_or_else(|| panic!("{code} with {close}"));
+        let comes_back = row.contains("| yes");
+        assert_eq!(comes_back, reason.reconnect() == Reconnect::Yes, "{code}");
+    }
 }

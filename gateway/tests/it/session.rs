@@ -13,35 +13,6 @@ use shared::stomp::Command;
 use crate::virtual_client::{Client, JOURNALED, message_id};
 
 #[test]
-fn the_highest_common_version_is_spoken() {
-    for (offered, spoken) in [
-        ("accept-version:1.0,1.1,1.2\n", "1.2"),
-        ("accept-version:1.1,1.0\n", "1.1"),
-        ("accept-version:1.0\n", "1.0"),
-        ("", "1.0"),
-    ] {
-        let mut client = Client::new(&[], JOURNALED);
-        client.say(&format!("CONNECT\n{offered}\n\0"));
-        let connected = client.take();
-        assert_eq!(connected.header("version"), Some(spoken));
-        assert!(
-            connected.header("heart-beat").is_some(),
-            "stompjs 2.3.3 throws without it"
-        );
-    }
-}
-
-#[test]
-fn no_common_version_is_an_error_that_lists_ours() {
-    let mut client = Client::new(&[], JOURNALED);
-    client.say("CONNECT\naccept-version:2.0\n\n\0");
-    let error = client.take();
-    assert_eq!(error.command, Command::Error);
-    assert_eq!(error.header("version"), Some("1.0,1.1,1.2"));
-    assert_eq!(client.closed, Some(CloseReason::VersionUnsupported));
-}
-
-#[test]
 fn nothing_is_served_before_connect_and_connect_only_once() {
     let mut client = Client::new(&[], JOURNALED);
     client.say("SEND\ndestination:/app/rooms/r\nreceipt:1\n\nhi\0");

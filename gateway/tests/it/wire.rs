@@ -2,16 +2,19 @@
 //! protocol's contract.
 
 mod acknowledgements;
+mod clients;
 mod connect;
 mod destinations;
 mod frames;
 mod heartbeats;
 mod limits;
 mod message;
+mod past;
 pub(crate) mod raw;
 mod receipts;
 mod sockjs;
 mod transactions;
+mod websocket;
 
 use std::time::Duration;
 
@@ -22,6 +25,8 @@ use tokio_tungstenite::tungstenite::{ClientRequestBuilder, Message};
 use tokio_tungstenite::{WebSocketStream, client_async};
 
 use crate::running::Running;
+
+const VERSIONS: [&str; 3] = ["1.0", "1.1", "1.2"];
 
 pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
 

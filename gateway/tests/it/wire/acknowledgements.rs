@@ -1,9 +1,7 @@
 //! ACK modes, ACK and NACK.
 
 use crate::running::{Running, backend};
-use crate::wire::Wire;
-
-const VERSIONS: [&str; 3] = ["1.0", "1.1", "1.2"];
+use crate::wire::{VERSIONS, Wire};
 
 /// A connection with subscription `s` in this mode, and behind it `all` without acknowledgements,
 /// which shows what the room had by then.
@@ -181,6 +179,75 @@ async fn an_acknowledgement_of_what_was_never_delivered_is_an_error() {
             wire.expect_close(1002).await;
         }
     }
+}
+
+#[tokio::test]
+async fn what_an_acknowledgement_does_not_say_is_an_error() {
+    let gateway = backend(&[]).await.gateway(&[]).await;
+    let missing = "There is no delivered message with this id.";
+    let senseless = "A header is missing or has a value that makes no sense.";
+    for (version, named, code, message) in [
+        ("1.0", "id:x", "bad-header", senseless),
+        ("1.0", "message-id:", "unknown-message", missing),
+        ("1.1", "message-id:x", "bad-header", senseless),
+        ("1.1", "subscription:s", "bad-header", senseless),
+        (
+            "1.1",
+            "message-id:x\nsubscription:t",
+            "unknown-message",
+            missing,
+        ),
+        (
+            "1.2",
+            "message-id:x\nsubscription:s",
+            "bad-header",
+            senseless,
+        ),
+        ("1.2", "Id:x", "bad-header", senseless),
+        ("1.2", "id:", "unknown-message", missing),
+        ("1.2", "id:/", "unknown-message", missing),
+        ("1.2", "id:/s", "unknown-message", missing),
+        ("1.2", "id:x", "unknown-message", missing),
+        ("1.2", "id:x/t", "unknown-message", missing),
+    ] {
+        for command in ["ACK", "NACK"] {
+            let mut wire = subscribed(&gateway, version, "r", "client").await;
+            wire.send(&format!("{command}\n{named}\nreceipt:q\n\n\0"))
+                .await;
+            wire.expect(&format!(
+                "ERROR\nmessage:{message}\ncode:{code}\ncontent-type:text/plain\nreceipt-id:q\n\
+                 content-length:*\n\n{command}: *\0"
+            ))
+            .await;
+            wire.expect_close(1002).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_mode_is_one_of_three_and_auto_where_none_is_named() {
+    let gateway = backend(&[]).await.gateway(&[]).await;
+    for version in VERSIONS {
+        for mode in ["", "Client", "AUTO", " auto", "client_individual", "none"] {
+            let mut wire = Wire::connected(&gateway, version).await;
+            wire.send(&format!(
+                "SUBSCRIBE\nid:s\ndestination:/topic/rooms/r\nack:{mode}\n\n\0"
+            ))
+            .await;
+            let detail = "SUBSCRIBE: `ack` is auto, client or client-individual";
+            wire.expect_error("bad-header", detail, 1002).await;
+        }
+    }
+    let mut wire = Wire::connected(&gateway, "1.2").await;
+    wire.send("SUBSCRIBE\nid:s\ndestination:/topic/rooms/r\n\n\0")
+        .await;
+    wire.send("SEND\ndestination:/app/rooms/r\nephemeral:true\n\nhi\0")
+        .await;
+    wire.expect(
+        "MESSAGE\nsubscription:s\nmessage-id:*\ndestination:/topic/rooms/r\nsender:kim\n\
+         created-at:*\nephemeral:true\ncontent-length:2\n\nhi\0",
+    )
+    .await;
 }
 
 #[tokio::test]

@@ -1,13 +1,22 @@
 //! The handshake, CONNECT and CONNECTED.
 
 use crate::running::{Running, backend};
-use crate::wire::Wire;
 use crate::wire::raw::request;
+use crate::wire::{VERSIONS, Wire};
 
 /// What CONNECTED is to somebody who offers no heart-beat.
 fn connected(version: &str, heart_beat: &str, user: &str) -> String {
     let ours = "session:*\nserver:roomcast/*";
     format!("CONNECTED\nversion:{version}\nheart-beat:{heart_beat}\n{ours}\nuser-name:{user}\n\n\0")
+}
+
+/// What is offered to somebody who offers no heart-beat.
+fn offer(version: &str) -> &'static str {
+    if version == "1.0" {
+        "0,0"
+    } else {
+        "10000,10000"
+    }
 }
 
 /// Sends this on a new connection, and the answer must be that.
@@ -53,12 +62,7 @@ async fn accept_version_binds_and_the_subprotocol_does_not() {
     ] {
         let (_, mut wire) = Wire::offering(&gateway, &[offered]).await;
         wire.send(&format!("CONNECT\n{accepted}\n\0")).await;
-        let heart_beat = if version == "1.0" {
-            "0,0"
-        } else {
-            "10000,10000"
-        };
-        wire.expect(&connected(version, heart_beat, "anonymous"))
+        wire.expect(&connected(version, offer(version), "anonymous"))
             .await;
     }
 }
@@ -66,22 +70,26 @@ async fn accept_version_binds_and_the_subprotocol_does_not() {
 #[tokio::test]
 async fn pages_of_another_origin_are_refused_unless_it_is_allowed() {
     let backend = backend(&[]).await;
-    let gateway = backend.gateway(&[]).await;
-    let own = format!("Origin: http://{}", gateway.address);
-    let other = "Origin: https://chat.example.com";
-    let status = async |gateway: &Running, origin: &str| {
-        let (head, _) = request(gateway, &[origin]).await;
-        head.split(' ').nth(1).unwrap().to_owned()
-    };
-    assert_eq!(status(&gateway, &own).await, "101");
-    assert_eq!(status(&gateway, other).await, "403");
-    let flags = ["--allowed-origin", "https://chat.example.com"];
-    let allowing = backend.gateway(&flags).await;
-    assert_eq!(status(&allowing, other).await, "101");
-    assert_eq!(
-        status(&allowing, "Origin: https://example.com").await,
-        "403"
-    );
+    let closed = backend.gateway(&[]).await;
+    let two = "https://a.example,https://b.example";
+    let open = backend.gateway(&["--allowed-origin", two]).await;
+    let wide = backend.gateway(&["--allowed-origin", "*"]).await;
+    let own = format!("http://{}", closed.address);
+    for (gateway, origin, status) in [
+        (&closed, &*own, "101"),
+        (&closed, "https://a.example", "403"),
+        (&closed, "null", "403"),
+        (&open, "https://a.example", "101"),
+        (&open, "https://b.example", "101"),
+        (&open, "https://c.example", "403"),
+        (&open, "http://b.example", "403"),
+        (&open, "https://b.example:444", "403"),
+        (&open, "https://x.b.example", "403"),
+        (&wide, "https://c.example", "101"),
+    ] {
+        let (head, _) = request(gateway, &[&format!("Origin: {origin}")]).await;
+        assert_eq!(head.split(' ').nth(1), Some(status), "{origin}");
+    }
 }
 
 #[tokio::test]
@@ -110,16 +118,11 @@ async fn the_highest_common_version_is_spoken_and_none_named_means_1_0() {
         ("Accept-Version:1.2\n", "1.0"),
         ("", "1.0"),
     ] {
-        let heart_beat = if version == "1.0" {
-            "0,0"
-        } else {
-            "10000,10000"
-        };
         let sent = format!("CONNECT\n{accepted}\n\0");
         answers(
             &gateway,
             &sent,
-            &connected(version, heart_beat, "anonymous"),
+            &connected(version, offer(version), "anonymous"),
         )
         .await;
     }
@@ -171,7 +174,7 @@ async fn the_first_frame_is_connect() {
 #[tokio::test]
 async fn connect_comes_once() {
     let gateway = backend(&[]).await.gateway(&[]).await;
-    for version in ["1.0", "1.1", "1.2"] {
+    for version in VERSIONS {
         for command in ["CONNECT", "STOMP"] {
             let mut wire = Wire::connected(&gateway, version).await;
             wire.send(&format!("{command}\naccept-version:1.2\n\n\0"))
@@ -204,16 +207,11 @@ async fn connect_must_come_within_its_deadline() {
 #[tokio::test]
 async fn nothing_is_escaped_in_connect_and_connected() {
     let gateway = backend(&[]).await.gateway(&[]).await;
-    for version in ["1.0", "1.1", "1.2"] {
-        let heart_beat = if version == "1.0" {
-            "0,0"
-        } else {
-            "10000,10000"
-        };
+    for version in VERSIONS {
         for login in [r"a\cb", "a:b", r"a\\b", r"a\n", "a\\", r"a\t", " a "] {
             for command in ["CONNECT", "STOMP"] {
                 let sent = format!("{command}\naccept-version:{version}\nlogin:{login}\n\n\0");
-                answers(&gateway, &sent, &connected(version, heart_beat, login)).await;
+                answers(&gateway, &sent, &connected(version, offer(version), login)).await;
             }
         }
     }
@@ -239,13 +237,8 @@ async fn the_users_name_is_that_of_login() {
 #[tokio::test]
 async fn any_line_end_is_read_in_connect_whatever_version_follows() {
     let gateway = backend(&[]).await.gateway(&[]).await;
-    for version in ["1.0", "1.1", "1.2"] {
-        let heart_beat = if version == "1.0" {
-            "0,0"
-        } else {
-            "10000,10000"
-        };
-        let golden = connected(version, heart_beat, "kim");
+    for version in VERSIONS {
+        let golden = connected(version, offer(version), "kim");
         for sent in [
             format!("CONNECT\r\naccept-version:{version}\r\nlogin:kim\r\n\r\n\0\r\n"),
             format!("\n\r\nCONNECT\naccept-version:{version}\r\nlogin:kim\n\n\0\n"),

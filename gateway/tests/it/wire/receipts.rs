@@ -3,9 +3,7 @@
 use tokio_tungstenite::tungstenite::Message;
 
 use crate::running::backend;
-use crate::wire::Wire;
-
-const VERSIONS: [&str; 3] = ["1.0", "1.1", "1.2"];
+use crate::wire::{VERSIONS, Wire};
 
 #[tokio::test]
 async fn the_receipt_of_disconnect_comes_last_before_the_close() {
@@ -23,6 +21,24 @@ async fn the_receipt_of_disconnect_comes_last_before_the_close() {
         wire.expect_close(1000).await;
     }
     storing.abort();
+}
+
+#[tokio::test]
+async fn a_disconnect_does_not_cost_the_receipts_of_what_came_before_it() {
+    let gateway = backend(&[]).await.gateway(&[]).await;
+    for version in VERSIONS {
+        let mut wire = Wire::connected(&gateway, version).await;
+        wire.send(
+            "SUBSCRIBE\nid:0\ndestination:/topic/rooms/r\nhistory:9\nreceipt:past\n\n\0\
+             DISCONNECT\nreceipt:bye\n\n\0",
+        )
+        .await;
+        // The past is whole or not: it was being read.
+        wire.expect("RECEIPT\nreceipt-id:past\nrecovered:*\n\n\0")
+            .await;
+        wire.expect("RECEIPT\nreceipt-id:bye\n\n\0").await;
+        wire.expect_close(1000).await;
+    }
 }
 
 #[tokio::test]
@@ -175,5 +191,33 @@ async fn subscription_ids_are_required_since_1_1_and_unique() {
         let detail = "SUBSCRIBE: this id is in use";
         wire.expect_error("duplicate-subscription", detail, 1002)
             .await;
+    }
+}
+
+#[tokio::test]
+async fn a_receipt_is_named_as_it_was_asked_for() {
+    let gateway = backend(&[]).await.gateway(&[]).await;
+    let long = "x".repeat(8_000);
+    for version in VERSIONS {
+        let mut wire = Wire::connected(&gateway, version).await;
+        for receipt in ["", " ", " a ", "a:b", "*", "안녕", "\t", "-0", &long] {
+            // What is sent raw comes back with the escapes of its version.
+            let written = match version {
+                "1.0" => receipt.to_owned(),
+                _ => receipt.replace(':', "\\c"),
+            };
+            wire.send(&format!(
+                "BEGIN\ntransaction:{receipt}\nreceipt:{receipt}\n\n\0"
+            ))
+            .await;
+            wire.expect(&format!("RECEIPT\nreceipt-id:{written}\n\n\0"))
+                .await;
+            wire.send(&format!(
+                "ABORT\ntransaction:{receipt}\nreceipt:{receipt}\nreceipt:other\n\n\0"
+            ))
+            .await;
+            wire.expect(&format!("RECEIPT\nreceipt-id:{written}\n\n\0"))
+                .await;
+        }
     }
 }

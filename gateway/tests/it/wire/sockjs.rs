@@ -6,8 +6,11 @@ mod origins;
 mod pages;
 mod websockets;
 
+use tokio_tungstenite::tungstenite::Message;
+
 use self::http::{Client, TRANSPORTS, request};
 use crate::running::backend;
+use crate::wire::Wire;
 
 #[tokio::test]
 async fn every_transport_carries_the_same_session() {
@@ -50,6 +53,47 @@ async fn every_transport_carries_the_same_session() {
         assert_eq!(served.with_label_values(&[label]).get(), 1, "{label}");
     }
     assert_eq!(gateway.metrics.gateway.connections.get(), 0);
+    storing.abort();
+}
+
+#[tokio::test]
+async fn a_body_that_is_no_text_comes_as_base64_and_says_so() {
+    let backend = backend(&[]).await;
+    let storing = backend.storing().await;
+    let gateway = backend.gateway(&[]).await;
+    for transport in TRANSPORTS {
+        let mut kim = Client::connected(&gateway, transport).await;
+        kim.send(&[&format!(
+            "SUBSCRIBE\nid:0\ndestination:/topic/rooms/{transport}\nreceipt:s\n\n\0"
+        )])
+        .await;
+        kim.expect("RECEIPT\nreceipt-id:s\n\n\0").await;
+        let mut lee = Wire::connected_as(&gateway, "1.2", "lee").await;
+        let mut prev = "";
+        for (kind, body, encoding, shown) in [
+            (
+                "image/png",
+                &b"\xff\x00\xfe"[..],
+                "body-encoding:base64\n",
+                "/wD+",
+            ),
+            // What is text needs no encoding, whatever it is called.
+            ("application/octet-stream", b"a\0b", "", "a\0b"),
+        ] {
+            let head = format!("SEND\ndestination:/app/rooms/{transport}\ncontent-type:{kind}");
+            let head = format!("{head}\ncontent-length:{}\n\n", body.len());
+            let octets = [head.as_bytes(), body, b"\0"].concat();
+            lee.send_message(Message::binary(octets)).await;
+            let length = shown.len();
+            kim.expect(&format!(
+                "MESSAGE\nsubscription:0\nmessage-id:*\ndestination:/topic/rooms/{transport}\n\
+                 sender:lee\ncreated-at:*\ncontent-type:{kind}\n{prev}{encoding}\
+                 content-length:{length}\n\n{shown}\0"
+            ))
+            .await;
+            prev = "prev:*\n";
+        }
+    }
     storing.abort();
 }
 

@@ -1,9 +1,7 @@
 //! BEGIN, COMMIT and ABORT.
 
 use crate::running::{Running, backend};
-use crate::wire::Wire;
-
-const VERSIONS: [&str; 3] = ["1.0", "1.1", "1.2"];
+use crate::wire::{VERSIONS, Wire};
 
 /// A connection that listens to a room and has begun transaction `t`.
 async fn begun(gateway: &Running, version: &str, room: &str) -> Wire {
@@ -167,11 +165,19 @@ async fn unknown_and_duplicate_transactions_are_errors() {
         "unknown-transaction",
         "There is no transaction with this name.",
     );
+    let needless = |command| {
+        let subscribe = "SUBSCRIBE\nid:a\ndestination:/topic/rooms/r\n\n\0";
+        let names = "id:x\nmessage-id:x\nsubscription:a";
+        format!("{subscribe}{command}\n{names}\ntransaction:u\n")
+    };
     for version in VERSIONS {
         for (frame, (code, message)) in [
             ("COMMIT\ntransaction:u\n", unknown),
             ("ABORT\ntransaction:u\n", unknown),
             ("SEND\ndestination:/app/rooms/r\ntransaction:u\n", unknown),
+            // Also where there is nothing to acknowledge.
+            (&needless("ACK"), unknown),
+            (&needless("NACK"), unknown),
             (
                 "BEGIN\ntransaction:t\n",
                 (
@@ -195,7 +201,10 @@ async fn unknown_and_duplicate_transactions_are_errors() {
 #[tokio::test]
 async fn transactions_and_what_is_in_them_are_bounded() {
     let flags = ["--max-transactions", "1", "--max-transaction-frames", "1"];
-    let gateway = backend(&[]).await.gateway(&flags).await;
+    let backend = backend(&[]).await;
+    let gateway = backend.gateway(&flags).await;
+    let small = ["--max-outbox-bytes", "128KiB"];
+    let roomy = backend.gateway(&small).await;
     for (version, count) in VERSIONS.into_iter().zip(1..) {
         let mut wire = begun(&gateway, version, "r").await;
         wire.send("BEGIN\ntransaction:u\nreceipt:q\n\n\0").await;
@@ -215,6 +224,19 @@ async fn transactions_and_what_is_in_them_are_bounded() {
             "ERROR\nmessage:The transaction is larger than this server allows.\n\
              code:transaction-too-large\ncontent-type:text/plain\nreceipt-id:q\n\
              content-length:*\n\nSEND: at most 1 frames per transaction\0",
+        )
+        .await;
+        wire.expect_close(1009).await;
+
+        let mut wire = begun(&roomy, version, "r").await;
+        for size in [60_000, 60_000, 11_000] {
+            let body = "x".repeat(size);
+            send(&mut wire, "r", &body, "transaction:t\nreceipt:q\n").await;
+        }
+        wire.expect(
+            "ERROR\nmessage:The transaction is larger than this server allows.\n\
+             code:transaction-too-large\ncontent-type:text/plain\nreceipt-id:q\n\
+             content-length:*\n\nSEND: at most 131072 octets in all transactions of a connection\0",
         )
         .await;
         wire.expect_close(1009).await;
