@@ -134,6 +134,31 @@ async fn a_hundred_who_never_finish_their_handshake_are_let_go() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_goes_or_falls_silent_after_an_answer_is_no_failure() {
+    let watched = Watched::start(&["--connect-deadline", "1s"]).await;
+    let ask = async |request: &str, answer: &str| {
+        let mut stream = TcpStream::connect(&watched.gateway.address).await.unwrap();
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut heard = Vec::new();
+        while !String::from_utf8_lossy(&heard).contains(answer) {
+            assert_ne!(stream.read_buf(&mut heard).await.unwrap(), 0);
+        }
+        stream
+    };
+    let mut silent = ask("GET /sockjs/info HTTP/1.1\r\nHost: a\r\n\r\n", "entropy").await;
+    let stream =
+        "POST /sockjs/0/gone/xhr_streaming HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n";
+    drop(ask(stream, "o\n").await);
+    let mut rest = Vec::new();
+    silent.read_to_end(&mut rest).await.unwrap();
+    let failures = watched.gateway.metrics.gateway.http_failures.clone();
+    watched.ended(&[("client-closed", 1)]).await;
+    for reason in ["timeout", "broken"] {
+        assert_eq!(failures.with_label_values(&[reason]).get(), 0, "{reason}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_hundred_who_never_connect_are_told_so() {
     let watched = Watched::start(&["--connect-deadline", "3s"]).await;
     let mut wires = Vec::new();
