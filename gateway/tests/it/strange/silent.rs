@@ -97,6 +97,45 @@ async fn who_never_reads_while_the_room_is_busy_is_cut_off() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_fetches_nothing_while_the_room_is_busy_was_too_slow() {
+    let watched = Watched::start(&[]).await;
+    let post = async |call: &str, body: &str| {
+        let path = format!("/sockjs/0/slow/{call}");
+        let answer = watched
+            .gateway
+            .ask("POST", &path, &[], body.as_bytes())
+            .await;
+        assert!(matches!(answer.status, 200 | 204), "{}", answer.body);
+    };
+    post("xhr", "").await;
+    post(
+        "xhr_send",
+        r#"["CONNECT\naccept-version:1.2\nheart-beat:0,0\n\n\u0000"]"#,
+    )
+    .await;
+    post("xhr", "").await;
+    post(
+        "xhr_send",
+        r#"["SUBSCRIBE\nid:0\ndestination:/topic/rooms/busy\nreceipt:1\n\n\u0000"]"#,
+    )
+    .await;
+    post("xhr", "").await;
+    let mut sender = Wire::connected(&watched.gateway, "1.2").await;
+    let message = format!(
+        "SEND\ndestination:/app/rooms/busy\n\n{}\0",
+        "x".repeat(60_000)
+    );
+    for _ in 0..20 {
+        sender.send(&message).await;
+    }
+    sender.send("DISCONNECT\nreceipt:1\n\n\0").await;
+    sender.expect("RECEIPT\nreceipt-id:1\n\n\0").await;
+    watched
+        .ended(&[("slow-consumer", 1), ("client-disconnected", 1)])
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_hundred_who_never_finish_their_handshake_are_let_go() {
     let watched = Watched::start(&["--connect-deadline", "3s"]).await;
     let mut streams = Vec::new();
