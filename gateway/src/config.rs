@@ -105,7 +105,7 @@ pub struct GatewayArgs {
         help_heading = LIMITS)]
     pub max_transaction_frames: u32,
 
-    /// How many past messages a SUBSCRIBE may ask for with `history`
+    /// The most past messages that `history` on SUBSCRIBE brings, whatever it asks for
     #[arg(long, env = "ROOMCAST_MAX_HISTORY", value_name = "MESSAGES", default_value_t = 200,
         value_parser = clap::value_parser!(u32).range(0..=10_000), help_heading = LIMITS)]
     pub max_history: u32,

@@ -123,7 +123,10 @@ impl<T: Transport> Connection<T> {
                     Incoming::Data(octets) => self.session.receive(Instant::now(), &octets),
                     Incoming::Alive => self.session.heard(Instant::now()),
                     Incoming::Flushed => {}
-                    Incoming::Closed => return CloseReason::ClientClosed,
+                    // Who goes while it is sent away does not change why.
+                    Incoming::Closed => {
+                        return self.session.closing().unwrap_or(CloseReason::ClientClosed);
+                    }
                     Incoming::Failed(how) => self.session.broken(&how),
                     Incoming::TooLarge => self.session.cut(CloseReason::FrameTooLarge),
                 },

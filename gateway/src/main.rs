@@ -11,10 +11,10 @@ use shared::exit::{self, Failure};
 use shared::metrics::Metrics;
 use shared::{broker, listen, shutdown, store, telemetry};
 
-/// Serves chat clients: STOMP over WebSocket, and history over HTTP.
+/// Serves chat clients: STOMP over WebSocket and SockJS; messages and history over HTTP.
 ///
 /// Run as many as you need behind a load balancer; they share one Redis and one MongoDB, and hold
-/// nothing of their own. Start at least one `persister` beside them, which writes what they accept.
+/// no message of their own. Start at least one `persister` beside them, which writes what they accept.
 #[derive(Parser)]
 #[command(name = "gateway", version, max_term_width = 100, after_help = EXAMPLE)]
 struct Args {

@@ -156,9 +156,10 @@ impl<C: Serve> Server<C> {
             tracing::debug!(%address, %reason, "connection lost before its first request");
             return;
         }
-        let answering = AtomicBool::new(false);
+        let (asked, answering) = (AtomicBool::new(false), AtomicBool::new(false));
         let service = service_fn(|request| {
             let (server, place, answering) = (&self, &place, &answering);
+            asked.store(true, Ordering::Relaxed);
             async move {
                 answering.store(true, Ordering::Relaxed);
                 let answer = server.answer(request, address, place).await;
@@ -206,8 +207,11 @@ impl<C: Serve> Server<C> {
             } else {
                 "broken"
             };
-            let failures = &self.metrics.gateway.http_failures;
-            failures.with_label_values(&[label]).inc();
+            // Who has asked may fall silent, and go in the middle of a stream: every tab does so.
+            if !asked.load(Ordering::Relaxed) || reason.is_parse() {
+                let failures = &self.metrics.gateway.http_failures;
+                failures.with_label_values(&[label]).inc();
+            }
             tracing::debug!(%address, %reason, "HTTP connection failed");
         }
     }

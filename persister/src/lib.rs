@@ -45,7 +45,8 @@ pub async fn run(
 ) -> Result<(), BrokerError> {
     let consumer = format!("persister-{}", Uuid::new_v4());
     let feed = broker.open_feed(&consumer).await?;
-    let durable = broker.guarantees().durable;
+    let guarantees = broker.guarantees();
+    let durable = guarantees.durable;
     let worker = Worker {
         store,
         settings,
@@ -63,6 +64,10 @@ pub async fn run(
         () = out_of_time => {
             if durable {
                 tracing::warn!("out of time: what is not stored stays in the journal");
+            } else if guarantees.journaled
+                && matches!(timeout(BACKLOG_TIMEOUT, broker.backlog()).await, Ok(Ok(0)))
+            {
+                tracing::info!("everything that was accepted is stored");
             } else {
                 tracing::error!("out of time: accepted messages that are not stored are lost");
             }

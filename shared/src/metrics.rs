@@ -58,7 +58,8 @@ pub struct GatewayMetrics {
     pub rooms: IntGauge,
     /// HTTP requests answered, by `code` class (`2xx`, `4xx`, `5xx`).
     pub http_requests: IntCounterVec,
-    /// Connections whose request never came or was no HTTP, by `reason` (`timeout`, `broken`).
+    /// Connections on which no request ever came (`timeout`, `broken`) or that spoke no HTTP (`broken`),
+    /// by `reason`. A client that has asked and then goes or falls silent is none.
     pub http_failures: IntCounterVec,
 }
 

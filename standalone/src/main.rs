@@ -21,7 +21,7 @@ use shared::metrics::Metrics;
 use shared::{broker, listen, shutdown, store, telemetry};
 use tokio_util::sync::CancellationToken;
 
-/// Chat in one process: serves clients (STOMP over WebSocket, history over HTTP), stores what they
+/// Chat in one process: serves clients (STOMP over WebSocket and SockJS, HTTP), stores what they
 /// say, and has a chat page at `/`.
 ///
 /// Needs nothing else: messages are carried inside the process and kept in a file of `--data-dir`.

@@ -110,6 +110,8 @@ fn check(name: &str, value: &str, limits: Limits) -> Result<usize, DraftError> {
 /// Why JSON describes no message that can be sent.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum DraftError {
+    #[error("The body must be a JSON object.")]
+    NoObject,
     #[error("Give body or bodyBase64, one of them.")]
     Bodies,
     #[error("bodyBase64 must be base64 (RFC 4648, section 4) with its padding.")]

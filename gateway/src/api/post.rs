@@ -85,7 +85,12 @@ impl Posts {
         let room = super::room(room)?;
         let receipt = receipt(head.uri.query().unwrap_or_default())?;
         let key = key(&head.headers)?;
-        let message: MessageJson = serde_json::from_slice(&body?.octets)?;
+        let body = body?;
+        // The decoder would take an array for the members in their order.
+        if body.octets.trim_ascii_start().first() != Some(&b'{') {
+            return Err(DraftError::NoObject.into());
+        }
+        let message: MessageJson = serde_json::from_slice(&body.octets)?;
         let until = receipt.unwrap_or(settings.receipt_after);
         let draft = message.draft(room, key, settings.frame_limits())?;
         Ok((draft, until.due(*guarantees, false)))

@@ -28,7 +28,13 @@ async fn a_message_that_makes_no_sense_is_refused_with_what_is_right() {
     };
     let cases = [
         ("{".to_owned(), "bad-body", "JSON"),
-        (r#"["body"]"#.into(), "bad-body", "JSON"),
+        // In the order of the fields, which is no promise.
+        (
+            r#"["x",null,null,null,null,null]"#.into(),
+            "bad-body",
+            "a JSON object",
+        ),
+        ("null".into(), "bad-body", "a JSON object"),
         ("".into(), "bad-body", "JSON"),
         (r#"{"body":"x"}{"#.into(), "bad-body", "trailing"),
         (r#"{"body":5}"#.into(), "bad-body", "expected a string"),

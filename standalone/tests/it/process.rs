@@ -154,3 +154,18 @@ async fn a_term_signal_sends_clients_away_and_ends_with_0() {
     assert_eq!(kim.close_code().await.unwrap(), Some(1012));
     assert_eq!(server.wait().await.code(), Some(0));
 }
+
+#[tokio::test]
+async fn what_is_stored_is_not_said_to_be_lost_when_time_runs_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut server = start(folder.path(), &["--drain-timeout", "100ms"]).await;
+    let mut kim = client(&server, "kim").await;
+    let headers = [("receipt", "1"), ("receipt-after", "stored")];
+    kim.send("/app/rooms/r", "kept", &headers).await.unwrap();
+    kim.receipt("1").await.unwrap();
+    server.terminate().await;
+    assert_eq!(server.wait().await.code(), Some(0));
+    let output = server.output();
+    assert!(output.contains("is stored"), "{output}");
+    assert!(!output.contains("lost"), "{output}");
+}

@@ -97,6 +97,45 @@ async fn who_never_reads_while_the_room_is_busy_is_cut_off() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_fetches_nothing_while_the_room_is_busy_was_too_slow() {
+    let watched = Watched::start(&[]).await;
+    let post = async |call: &str, body: &str| {
+        let path = format!("/sockjs/0/slow/{call}");
+        let answer = watched
+            .gateway
+            .ask("POST", &path, &[], body.as_bytes())
+            .await;
+        assert!(matches!(answer.status, 200 | 204), "{}", answer.body);
+    };
+    post("xhr", "").await;
+    post(
+        "xhr_send",
+        r#"["CONNECT\naccept-version:1.2\nheart-beat:0,0\n\n\u0000"]"#,
+    )
+    .await;
+    post("xhr", "").await;
+    post(
+        "xhr_send",
+        r#"["SUBSCRIBE\nid:0\ndestination:/topic/rooms/busy\nreceipt:1\n\n\u0000"]"#,
+    )
+    .await;
+    post("xhr", "").await;
+    let mut sender = Wire::connected(&watched.gateway, "1.2").await;
+    let message = format!(
+        "SEND\ndestination:/app/rooms/busy\n\n{}\0",
+        "x".repeat(60_000)
+    );
+    for _ in 0..20 {
+        sender.send(&message).await;
+    }
+    sender.send("DISCONNECT\nreceipt:1\n\n\0").await;
+    sender.expect("RECEIPT\nreceipt-id:1\n\n\0").await;
+    watched
+        .ended(&[("slow-consumer", 1), ("client-disconnected", 1)])
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_hundred_who_never_finish_their_handshake_are_let_go() {
     let watched = Watched::start(&["--connect-deadline", "3s"]).await;
     let mut streams = Vec::new();
@@ -131,6 +170,31 @@ async fn a_hundred_who_never_finish_their_handshake_are_let_go() {
     })
     .await;
     watched.ended(&[]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_goes_or_falls_silent_after_an_answer_is_no_failure() {
+    let watched = Watched::start(&["--connect-deadline", "1s"]).await;
+    let ask = async |request: &str, answer: &str| {
+        let mut stream = TcpStream::connect(&watched.gateway.address).await.unwrap();
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut heard = Vec::new();
+        while !String::from_utf8_lossy(&heard).contains(answer) {
+            assert_ne!(stream.read_buf(&mut heard).await.unwrap(), 0);
+        }
+        stream
+    };
+    let mut silent = ask("GET /sockjs/info HTTP/1.1\r\nHost: a\r\n\r\n", "entropy").await;
+    let stream =
+        "POST /sockjs/0/gone/xhr_streaming HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n";
+    drop(ask(stream, "o\n").await);
+    let mut rest = Vec::new();
+    silent.read_to_end(&mut rest).await.unwrap();
+    let failures = watched.gateway.metrics.gateway.http_failures.clone();
+    watched.ended(&[("client-closed", 1)]).await;
+    for reason in ["timeout", "broken"] {
+        assert_eq!(failures.with_label_values(&[reason]).get(), 0, "{reason}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
