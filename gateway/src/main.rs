@@ -27,7 +27,8 @@ struct Args {
 const EXAMPLE: &str = "Example:
   gateway --broker redis://127.0.0.1:6379 --store mongodb://127.0.0.1:27017/roomcast
 
-Exit codes: 64 a flag or a backend's set-up is wrong, 69 a backend could not be reached.";
+Exit codes: 64 a flag or a backend's set-up is wrong, 69 a backend could not be reached or an
+address is in use.";
 
 #[tokio::main]
 async fn main() {

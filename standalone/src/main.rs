@@ -48,7 +48,8 @@ const LINGER: Duration = Duration::from_millis(2);
 const EXAMPLE: &str = "Example:
   roomcast --listen 0.0.0.0:8080 --data-dir /var/lib/roomcast
 
-Exit codes: 64 a flag or a backend's set-up is wrong, 69 a backend could not be reached.";
+Exit codes: 64 a flag or a backend's set-up is wrong, 69 a backend could not be reached or an
+address is in use.";
 
 #[tokio::main]
 async fn main() {
