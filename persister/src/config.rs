@@ -16,7 +16,7 @@ use shared::config::{CommonArgs, Retention, duration};
     after_help = "Example:\n  persister --broker redis://127.0.0.1:6379 \
                   --store mongodb://127.0.0.1:27017/roomcast\n\n\
                   Exit codes: 0 told to end, 64 wrong flags or set-up, 69 broker or store not \
-                  reachable at start"
+                  reachable at start, or an address in use"
 )]
 pub struct Args {
     /// What every process takes.
