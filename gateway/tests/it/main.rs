@@ -14,6 +14,7 @@ mod receipts;
 mod running;
 mod serving;
 mod session;
+mod session_oracle;
 mod session_properties;
 mod slow;
 mod upgrade;

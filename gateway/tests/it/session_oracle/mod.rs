@@ -1,0 +1,30 @@
+//! What must hold for one session whatever happens to it, in whatever order: one check that the
+//! property tests, the kept corpus and the fuzz target `session` share.
+//!
+//! A script is octets. [`script`] reads them as events, [`world`] carries them out on a session and
+//! plays its driver, its broker and its rooms with a virtual clock, [`client`] knows what the
+//! client has asked for and judges what it gets, [`reader`] does so for one subscription, and
+//! [`outputs`] hands them what the session asks its driver to do.
+
+mod client;
+mod outputs;
+mod reader;
+mod script;
+mod world;
+
+use arbitrary::Unstructured;
+
+use self::world::World;
+
+/// Plays the script, then lets everything that is outstanding end well, then lets the client fall
+/// silent. Panics where something does not hold.
+pub(crate) fn check(script: &[u8]) {
+    let mut script = Unstructured::new(script);
+    let mut world = World::new(&script::setup(&mut script));
+    while !script.is_empty() && !world.is_over() {
+        script::step(&mut script, &mut world);
+        world.check();
+    }
+    world.settle();
+    world.fall_silent();
+}

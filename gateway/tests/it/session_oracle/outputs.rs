@@ -1,0 +1,168 @@
+//! What the session asks of its driver, carried out and judged.
+
+use gateway::close::CloseReason;
+use gateway::session::output::{Outgoing, Output};
+use shared::message::Span;
+use shared::stomp::heartbeat::{negotiate, parse_header};
+use shared::stomp::{Command, Decoded, Decoder, Frame, Limits, Version};
+
+use super::client::Outcome;
+use super::reader::Reader;
+use super::world::World;
+
+impl World {
+    pub(super) fn carry_out(&mut self, output: Output) {
+        match output {
+            Output::Write(Outgoing::Ping) => {}
+            Output::Write(outgoing) => {
+                self.last_write = self.now;
+                self.session.wrote(self.now);
+                if outgoing != Outgoing::Text("\n".into()) {
+                    self.written(&outgoing);
+                }
+            }
+            Output::Deliver(encoded) => {
+                self.last_write = self.now;
+                self.session.wrote(self.now);
+                self.written(&encoded.frame);
+            }
+            Output::Publish { token, draft, .. } => {
+                let place = self.client.publish(&draft);
+                self.publishes.push((token, place, draft.room));
+            }
+            Output::Join {
+                slot,
+                room,
+                address,
+            } => {
+                let subscribe = self.client.subscribe(slot.0 as usize);
+                let log = self.rooms.entry(room.clone()).or_default();
+                let after = subscribe
+                    .header("after")
+                    .and_then(|after| after.parse().ok());
+                let journaled = self.guarantees.journaled;
+                let mut reader = Reader::new(room, address, journaled, after, log.len());
+                reader.awaits_receipt = subscribe.header("receipt").map(str::to_owned);
+                self.readers.insert(slot, reader);
+                self.joins.push(slot);
+            }
+            Output::Leave(slot) => {
+                let left = self.readers.remove(&slot).expect("what was joined");
+                if left.awaits_receipt.is_some() {
+                    self.client
+                        .subscribed(slot.0 as usize, Some(Outcome::Dropped));
+                }
+            }
+            Output::Read {
+                slot,
+                room,
+                span,
+                limit,
+            } => {
+                assert!(limit > 0 && !matches!(span, Span::Before(_)));
+                // The RECEIPT waits for this page too.
+                self.client.subscribed(slot.0 as usize, None);
+                self.reads.push((slot, room, span, limit));
+            }
+            Output::Close(reason) => self.close(reason),
+        }
+    }
+
+    fn close(&mut self, reason: CloseReason) {
+        match reason {
+            CloseReason::ClientDisconnected | CloseReason::Restart => {
+                assert!(
+                    self.publishes.is_empty(),
+                    "{reason:?} leaves a publish behind"
+                );
+            }
+            _ => assert!(self.error.is_some(), "{reason:?} closes without an ERROR"),
+        }
+        if reason == CloseReason::HeartBeatTimeout {
+            let silent = self.now - self.last_heard;
+            assert!(
+                silent >= 2 * self.patience(),
+                "a silence of {silent:?} is no death"
+            );
+        }
+        self.closed = Some(reason);
+    }
+
+    fn written(&mut self, outgoing: &Outgoing) {
+        assert!(!self.said_goodbye, "DISCONNECT's RECEIPT is the last word");
+        let frame = self.read(outgoing);
+        match frame.command {
+            Command::Connected => {
+                let version = frame.header("version").and_then(Version::parse);
+                self.version = version.expect("CONNECTED has the version");
+                if self.version > Version::V1_0 {
+                    let ours = frame
+                        .header("heart-beat")
+                        .expect("CONNECTED has heart-beats");
+                    let ours = parse_header(ours).expect("two numbers");
+                    self.heart_beat = negotiate(ours, self.client.heart_beat());
+                }
+            }
+            Command::Receipt => {
+                self.said_goodbye = self.client.receipt(&frame);
+                let receipt = frame.header("receipt-id").map(str::to_owned);
+                // Of two subscriptions with one receipt's name the older has it first.
+                let live = self
+                    .readers
+                    .iter_mut()
+                    .find(|(_, reader)| reader.awaits_receipt == receipt && reader.confirmed);
+                if let Some((_, reader)) = live
+                    && frame.header("message-id").is_none()
+                {
+                    reader.awaits_receipt = None;
+                    assert!(frame.header("recovered") != Some("true") || !reader.holes);
+                }
+            }
+            Command::Message => {
+                let reader = self
+                    .readers
+                    .values_mut()
+                    .find(|reader| reader.is_named(&frame));
+                let reader = reader.expect("a MESSAGE is for a subscription that there is");
+                let log = self.rooms.get(&reader.room).map_or(&[][..], Vec::as_slice);
+                reader.message(&frame, log);
+                self.seen.push(frame);
+            }
+            Command::Error => {
+                self.client.error(&frame);
+                self.error = Some(frame.header("code").expect("ERROR has a code").to_owned());
+            }
+            other => panic!("a server does not send {other:?}"),
+        }
+    }
+
+    /// The one frame in one message of the transport.
+    fn read(&self, outgoing: &Outgoing) -> Frame {
+        let octets = match outgoing {
+            Outgoing::Text(octets) => {
+                assert!(str::from_utf8(octets).is_ok(), "text is UTF-8");
+                octets
+            }
+            Outgoing::Binary(octets) => {
+                assert!(!self.transport.is_sockjs(), "SockJS carries text only");
+                octets
+            }
+            Outgoing::Ping => panic!("a ping is no frame"),
+        };
+        let mut decoder = Decoder::new(Limits {
+            frame_bytes: usize::MAX,
+            ..Limits::default()
+        });
+        decoder.set_version(self.version);
+        decoder.feed(octets);
+        let Ok(Some(Decoded::Frame(frame))) = decoder.next() else {
+            panic!("{octets:?} is no frame");
+        };
+        assert_eq!(
+            (decoder.next(), decoder.buffered()),
+            (Ok(None), 0),
+            "one frame at a time"
+        );
+        frame
+    }
+}

@@ -1,0 +1,112 @@
+//! What the client has seen in one subscription.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use gateway::session::output::Address;
+use shared::message::{Message, MessageId, RoomName};
+use shared::stomp::Frame;
+
+/// One subscription, from the JOIN that the session asked for to its LEAVE.
+pub(crate) struct Reader {
+    pub(crate) room: RoomName,
+    pub(crate) address: Address,
+    /// The broker has confirmed.
+    pub(crate) confirmed: bool,
+    /// SUBSCRIBE asked for a receipt that has not come.
+    pub(crate) awaits_receipt: Option<String>,
+    /// A page was not whole, so that what follows need not be next to what came before.
+    pub(crate) holes: bool,
+    /// How many messages the room had said before.
+    pub(crate) said: usize,
+    journaled: bool,
+    /// What the client has already: `after`, which may name what the room has not reached yet.
+    after: Option<MessageId>,
+    /// The place in the room's log of the message that must come next.
+    next: usize,
+    seen: HashSet<MessageId>,
+}
+
+impl Reader {
+    /// A subscription to a room that has said `said` messages, of those after `after` or of those
+    /// to come.
+    pub(crate) fn new(
+        room: RoomName,
+        address: Address,
+        journaled: bool,
+        after: Option<MessageId>,
+        said: usize,
+    ) -> Self {
+        Self {
+            room,
+            address,
+            confirmed: false,
+            awaits_receipt: None,
+            holes: false,
+            said,
+            journaled,
+            after,
+            next: if after.is_some() { 0 } else { said },
+            seen: HashSet::new(),
+        }
+    }
+
+    /// Its past begins at that place of the log.
+    pub(crate) fn begin_at(&mut self, next: usize) {
+        self.next = next;
+    }
+
+    /// Whether a MESSAGE with these headers is for this subscription.
+    pub(crate) fn is_named(&self, frame: &Frame) -> bool {
+        match &self.address.subscription {
+            Some(id) => frame.header("subscription") == Some(id),
+            None => frame.header("destination") == Some(&self.address.destination),
+        }
+    }
+
+    /// A MESSAGE has come.
+    pub(crate) fn message(&mut self, frame: &Frame, log: &[Arc<Message>]) {
+        assert!(self.confirmed, "a MESSAGE before the broker's confirmation");
+        let replayed = frame.header("replayed") == Some("true");
+        assert!(
+            replayed || self.awaits_receipt.is_none(),
+            "the RECEIPT of SUBSCRIBE stands between the past and what is live"
+        );
+        let id = frame.header("message-id").expect("every MESSAGE has one");
+        let id: MessageId = id.parse().expect("an id of ours");
+        assert!(self.seen.insert(id), "{id} came twice in one subscription");
+        if self.journaled {
+            let at = log.binary_search_by_key(&id, |message| message.id);
+            let at = at.expect("a message of this room");
+            let next = self.next(log);
+            assert!(
+                at == next || (self.holes && at > next),
+                "message {at} of the room came where {next} was next"
+            );
+            self.next = at + 1;
+            if frame.header("body-encoding").is_none() {
+                assert_eq!(frame.body, log[at].body);
+            }
+        }
+        assert_eq!(
+            frame.header("destination"),
+            Some(&*self.address.destination)
+        );
+    }
+
+    /// Everything outstanding has ended well: nothing that was said is missing.
+    pub(crate) fn check_complete(&self, log: &[Arc<Message>]) {
+        if self.journaled && !self.holes {
+            assert_eq!(self.next(log), log.len(), "messages are missing");
+        }
+        assert!(
+            self.awaits_receipt.is_none(),
+            "the RECEIPT of SUBSCRIBE is missing"
+        );
+    }
+
+    fn next(&self, log: &[Arc<Message>]) -> usize {
+        let known = |message: &Arc<Message>| Some(message.id) <= self.after;
+        self.next.max(log.partition_point(known))
+    }
+}
