@@ -79,6 +79,21 @@ reasons! {
     /// SUBSCRIBE repeats the id of a subscription that exists.
     DuplicateSubscription: "duplicate-subscription", 1002, No,
         "There is already a subscription with this id.";
+    /// ACK or NACK names a message that no subscription of the connection was sent.
+    UnknownMessage: "unknown-message", 1002, No,
+        "There is no delivered message with this id.";
+    /// A frame names a transaction that has not begun.
+    UnknownTransaction: "unknown-transaction", 1002, No,
+        "There is no transaction with this name.";
+    /// BEGIN repeats the name of a transaction that is open.
+    DuplicateTransaction: "duplicate-transaction", 1002, No,
+        "There is already a transaction with this name.";
+    /// More transactions than one connection may have open.
+    TooManyTransactions: "too-many-transactions", 1008, No,
+        "The connection has as many transactions as it may have.";
+    /// More frames in a transaction, or octets in all of a connection, than allowed.
+    TransactionTooLarge: "transaction-too-large", 1009, No,
+        "The transaction is larger than this server allows.";
     /// More subscriptions than one connection may have.
     TooManySubscriptions: "too-many-subscriptions", 1008, No,
         "The connection has as many subscriptions as it may have.";
@@ -88,6 +103,9 @@ reasons! {
     /// CONNECT did not come in time.
     ConnectTimeout: "connect-timeout", 1008, Yes,
         "CONNECT did not arrive in time.";
+    /// A frame was begun and not completed in time.
+    FrameTimeout: "frame-timeout", 1008, Yes,
+        "A frame was begun and not completed in time.";
     /// The client kept silent for longer than the agreed heart-beat allows.
     HeartBeatTimeout: "heart-beat-timeout", 1008, Yes,
         "Nothing arrived for longer than the agreed heart-beat allows.";
@@ -97,9 +115,9 @@ reasons! {
     /// The client's socket took nothing for too long.
     WriteTimeout: "write-timeout", 1013, Yes,
         "The client has not read anything for too long.";
-    /// The client sent more messages than it may.
+    /// The client sent more messages, or more other frames, than it may.
     RateLimited: "rate-limited", 1013, Yes,
-        "Messages are sent faster than this server allows.";
+        "Frames are sent faster than this server allows.";
     /// The broker did not answer: whether a message was accepted is open.
     BrokerUnavailable: "broker-unavailable", 1013, Yes,
         "Broker not available.";

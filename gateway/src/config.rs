@@ -59,6 +59,25 @@ pub struct GatewayArgs {
         value_parser = clap::value_parser!(u32).range(1..=1_000_000), help_heading = LIMITS)]
     pub max_subscriptions: u32,
 
+    /// How many messages of a subscription with `ack:client` or `ack:client-individual` may be
+    /// unacknowledged; further ones wait, within --max-outbox-bytes, for an ACK or NACK
+    #[arg(long, env = "ROOMCAST_MAX_UNACKNOWLEDGED", value_name = "MESSAGES",
+        default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=100_000),
+        help_heading = LIMITS)]
+    pub max_unacknowledged: u32,
+
+    /// How many transactions a connection may have open at a time; their frames together may have
+    /// as many octets as --max-outbox-bytes
+    #[arg(long, env = "ROOMCAST_MAX_TRANSACTIONS", value_name = "COUNT", default_value_t = 16,
+        value_parser = clap::value_parser!(u32).range(1..=1_000), help_heading = LIMITS)]
+    pub max_transactions: u32,
+
+    /// How many frames a transaction may have
+    #[arg(long, env = "ROOMCAST_MAX_TRANSACTION_FRAMES", value_name = "COUNT",
+        default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..=10_000),
+        help_heading = LIMITS)]
+    pub max_transaction_frames: u32,
+
     /// How many past messages a SUBSCRIBE may ask for with `history`
     #[arg(long, env = "ROOMCAST_MAX_HISTORY", value_name = "MESSAGES", default_value_t = 200,
         value_parser = clap::value_parser!(u32).range(0..=10_000), help_heading = LIMITS)]
@@ -73,6 +92,12 @@ pub struct GatewayArgs {
     /// seconds where it is not given
     #[arg(long, env = "ROOMCAST_SEND_BURST", value_name = "MESSAGES", help_heading = LIMITS)]
     pub send_burst: Option<NonZeroU32>,
+
+    /// How many frames other than SEND, ACK and NACK a connection may send a second, heart-beats
+    /// and the pings and pongs of its transport included, ten times as many at once; 0 is no limit
+    #[arg(long, env = "ROOMCAST_CONTROL_RATE", value_name = "FRAMES", default_value_t = 100,
+        help_heading = LIMITS)]
+    pub control_rate: u32,
 
     /// Destination that clients SUBSCRIBE to, and may SEND to; {room} stands for the room's name.
     /// May be repeated. Set it to keep the paths of a front end that exists
@@ -106,6 +131,11 @@ pub struct GatewayArgs {
     #[arg(long, env = "ROOMCAST_CONNECT_DEADLINE", value_name = "TIME", default_value = "10s",
         value_parser = positive_duration, help_heading = TIMES)]
     pub connect_deadline: Duration,
+
+    /// How long a client may take from the first octet of a STOMP frame to its last
+    #[arg(long, env = "ROOMCAST_FRAME_DEADLINE", value_name = "TIME", default_value = "60s",
+        value_parser = positive_duration, help_heading = TIMES)]
+    pub frame_deadline: Duration,
 
     /// How long a client may take to read any of what waits for it
     #[arg(long, env = "ROOMCAST_WRITE_TIMEOUT", value_name = "TIME", default_value = "10s",
@@ -146,10 +176,18 @@ pub struct Settings {
     pub max_outbox_bytes: usize,
     /// Subscriptions of one connection.
     pub max_subscriptions: usize,
+    /// Messages of one subscription that may be unacknowledged.
+    pub max_unacknowledged: usize,
+    /// Transactions of one connection.
+    pub max_transactions: usize,
+    /// Frames of one transaction.
+    pub max_transaction_frames: usize,
     /// Past messages for one SUBSCRIBE.
     pub max_history: usize,
     /// How fast one connection may send; `None` is no limit.
-    pub send_rate: Option<SendRate>,
+    pub send_rate: Option<RateLimit>,
+    /// How fast its other frames may come, but for ACK and NACK; `None` is no limit.
+    pub control_rate: Option<RateLimit>,
     /// The destinations that there are.
     pub destinations: Destinations,
     /// What a RECEIPT waits for by default.
@@ -160,16 +198,18 @@ pub struct Settings {
     pub heartbeat: Duration,
     /// How long a connection may take for its request, and then for CONNECT.
     pub connect_deadline: Duration,
+    /// How long a frame may take from its first octet to its last.
+    pub frame_deadline: Duration,
     /// How long a client's socket may take nothing.
     pub write_timeout: Duration,
 }
 
-/// How fast one connection may send.
+/// How fast frames of one connection may come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SendRate {
-    /// Messages a second.
+pub struct RateLimit {
+    /// Frames a second.
     pub per_second: NonZeroU32,
-    /// Messages at once.
+    /// Frames at once.
     pub burst: NonZeroU32,
 }
 
@@ -199,12 +239,19 @@ impl Settings {
             max_frame_bytes,
             max_outbox_bytes,
             max_subscriptions: args.max_subscriptions as usize,
+            max_unacknowledged: args.max_unacknowledged as usize,
+            max_transactions: args.max_transactions as usize,
+            max_transaction_frames: args.max_transaction_frames as usize,
             max_history: args.max_history as usize,
-            send_rate: NonZeroU32::new(args.send_rate).map(|per_second| SendRate {
+            send_rate: NonZeroU32::new(args.send_rate).map(|per_second| RateLimit {
                 per_second,
                 burst: args
                     .send_burst
                     .unwrap_or(per_second.saturating_add(per_second.get())),
+            }),
+            control_rate: NonZeroU32::new(args.control_rate).map(|per_second| RateLimit {
+                per_second,
+                burst: per_second.saturating_mul(CONTROL_BURST),
             }),
             destinations: Destinations {
                 subscribe: args.destination_subscribe.clone(),
@@ -214,10 +261,15 @@ impl Settings {
             receipt_timeout: time("--receipt-timeout", args.receipt_timeout)?,
             heartbeat: time("--heartbeat", args.heartbeat)?,
             connect_deadline: time("--connect-deadline", args.connect_deadline)?,
+            frame_deadline: time("--frame-deadline", args.frame_deadline)?,
             write_timeout: time("--write-timeout", args.write_timeout)?,
         })
     }
 }
+
+/// How many seconds' worth of control frames may come at once: a client that comes back subscribes
+/// to all its rooms in one go.
+const CONTROL_BURST: NonZeroU32 = NonZeroU32::new(10).expect("ten is not zero");
 
 /// The longest time that a flag may give.
 const LONGEST: Duration = Duration::from_secs(3600);

@@ -181,7 +181,8 @@ impl<T: Transport> Connection<T> {
     fn carry_out_one(&mut self, output: Output, now: SystemTime) -> Result<(), CloseReason> {
         match output {
             Output::Write(frame) => return self.write(frame),
-            Output::Deliver(encoded) => {
+            Output::Deliver(delivery) => {
+                let encoded = &delivery.encoded;
                 let metrics = &self.gateway.metrics.gateway;
                 metrics.messages_delivered.inc();
                 if let Ok(age) = now.duration_since(encoded.id.created_at()) {

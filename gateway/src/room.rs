@@ -172,6 +172,7 @@ impl Room {
             let encoded = Arc::new(Encoded {
                 id: message.id,
                 frame,
+                ephemeral: message.ephemeral,
             });
             for member in &group.members {
                 member.outbox.push(member.slot, Arc::clone(&encoded));

@@ -13,15 +13,16 @@ use crate::close::CloseReason;
 
 impl Session {
     pub(super) fn connect(&mut self, now: Instant, frame: &Frame) {
+        let receipt = frame.header("receipt");
         // A client that names no version speaks 1.0.
         let accepted = frame.header("accept-version").unwrap_or("1.0");
         let Some(version) = Version::highest(accepted) else {
             let detail = "this server speaks STOMP 1.0, 1.1 and 1.2";
-            return self.fail(CloseReason::VersionUnsupported, detail, None);
+            return self.fail(CloseReason::VersionUnsupported, detail, receipt);
         };
         let heart_beat = match frame.header("heart-beat").map(parse_header).transpose() {
             Ok(heart_beat) => heart_beat.unwrap_or((0, 0)),
-            Err(error) => return self.fail(CloseReason::BadHeader, &error.to_string(), None),
+            Err(error) => return self.fail(CloseReason::BadHeader, &error.to_string(), receipt),
         };
         match frame
             .header("login")
@@ -31,7 +32,7 @@ impl Session {
             None => {}
             Some(Ok(user)) => self.user = user,
             Some(Err(error)) => {
-                return self.fail(CloseReason::BadHeader, &format!("login: {error}"), None);
+                return self.fail(CloseReason::BadHeader, &format!("login: {error}"), receipt);
             }
         }
         let ours = u32::try_from(self.settings.heartbeat.as_millis()).unwrap_or(u32::MAX);

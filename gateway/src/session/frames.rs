@@ -8,13 +8,16 @@ use shared::stomp::{Command, Frame, Version};
 
 use super::message::is_forwarded;
 use super::output::{Address, Output, Slot};
+use super::publication::Publication;
 use super::subscription::{Past, Subscription};
-use super::{InFlight, Session, State};
+use super::transaction::Work;
+use super::window::{AckMode, Window};
+use super::{Session, State};
 use crate::close::CloseReason;
 use crate::config::ReceiptAfter;
 
 /// Why a frame is refused.
-struct Refusal(CloseReason, String);
+pub(super) struct Refusal(pub(super) CloseReason, pub(super) String);
 
 impl Session {
     pub(super) fn handle(&mut self, now: Instant, frame: &Frame) {
@@ -33,15 +36,18 @@ impl Session {
             Command::Subscribe => self.subscribe(frame),
             Command::Unsubscribe => self.unsubscribe(frame),
             Command::Disconnect => {
+                for mut subscription in std::mem::take(&mut self.subscriptions) {
+                    self.end_attaching(&mut subscription);
+                }
                 let receipt = frame.header("receipt").map(str::to_owned);
                 self.state = State::Leaving { receipt };
                 self.finish_if_idle();
                 return;
             }
-            Command::Ack | Command::Nack | Command::Begin | Command::Commit | Command::Abort => {
-                let text = "acknowledgements and transactions are not served";
-                refuse(CloseReason::UnsupportedFrame, text)
-            }
+            Command::Ack | Command::Nack => self.ack(frame),
+            Command::Begin => self.begin(frame),
+            Command::Commit => self.commit(frame),
+            Command::Abort => self.abort(frame),
             Command::Connected | Command::Message | Command::Receipt | Command::Error => {
                 refuse(CloseReason::ProtocolError, "only a server sends this frame")
             }
@@ -59,31 +65,13 @@ impl Session {
             .destinations
             .send_room(destination)
             .map_err(|error| Refusal(CloseReason::BadDestination, error.to_string()))?;
-        unsupported(frame, "transaction")?;
         unsupported(frame, "ephemeral")?;
         let idempotency_key = frame
             .header("idempotency-key")
             .map(IdempotencyKey::parse)
             .transpose()
             .map_err(|error| Refusal(CloseReason::BadHeader, error.to_string()))?;
-        let receipt = frame.header("receipt").map(str::to_owned);
-        let asked = match frame.header("receipt-after") {
-            None => self.settings.receipt_after,
-            Some("accepted") => ReceiptAfter::Accepted,
-            Some("stored") => ReceiptAfter::Stored,
-            Some(_) => {
-                return refuse(
-                    CloseReason::BadHeader,
-                    "receipt-after is accepted or stored",
-                );
-            }
-        };
-        let until = match &receipt {
-            None => ReceiptAfter::Accepted,
-            // What would die with this process is not yet what a receipt says.
-            Some(_) if !self.guarantees.durable => ReceiptAfter::Stored,
-            Some(_) => asked,
-        };
+        let asked = receipt_after(frame)?.unwrap_or(self.settings.receipt_after);
         if self.rate.as_mut().is_some_and(|rate| !rate.allow(now)) {
             return refuse(
                 CloseReason::RateLimited,
@@ -102,17 +90,13 @@ impl Session {
             series: self.series.clone(),
             ephemeral: false,
         };
-        let token = self.next_token;
-        self.next_token += 1;
-        let bytes = frame.headers.text_len() + frame.body.len();
-        self.in_flight_bytes += bytes;
-        self.in_flight.insert(token, InFlight { receipt, bytes });
-        self.outputs.push_back(Output::Publish {
-            token,
+        let publication = Publication {
             draft: Box::new(draft),
-            until,
-        });
-        Ok(())
+            receipt: frame.header("receipt").map(str::to_owned),
+            asked,
+            bytes: frame.headers.text_len() + frame.body.len(),
+        };
+        self.take_work(frame, Work::Publish(publication))
     }
 
     fn subscribe(&mut self, frame: &Frame) -> Result<(), Refusal> {
@@ -128,14 +112,15 @@ impl Session {
             .destinations
             .subscribe_room(destination)
             .map_err(|error| Refusal(CloseReason::BadDestination, error.to_string()))?;
-        if !matches!(frame.header("ack"), None | Some("auto")) {
-            return refuse(CloseReason::UnsupportedFrame, "only `ack:auto` is served");
-        }
+        let Some(mode) = AckMode::parse(frame.header("ack")) else {
+            let text = "`ack` is auto, client or client-individual";
+            return refuse(CloseReason::BadHeader, text);
+        };
         let address = Address {
             version: self.version,
             subscription: id,
             destination: destination.into(),
-            acknowledged: false,
+            acknowledged: mode != AckMode::Auto,
             text_only: self.transport.is_sockjs(),
         };
         if self
@@ -164,6 +149,7 @@ impl Session {
             room,
             address,
             self.guarantees.journaled,
+            Window::new(mode, self.settings.max_unacknowledged),
             past,
             receipt,
         ));
@@ -193,11 +179,10 @@ impl Session {
                 "no subscription has this id",
             );
         };
-        let slot = self.subscriptions.remove(at).slot;
-        self.outputs.push_back(Output::Leave(slot));
-        if let Some(receipt) = frame.header("receipt") {
-            self.write(&Frame::new(Command::Receipt).with("receipt-id", receipt));
-        }
+        let mut subscription = self.subscriptions.remove(at);
+        self.outputs.push_back(Output::Leave(subscription.slot));
+        self.end_attaching(&mut subscription);
+        self.acknowledged(frame.header("receipt").map(str::to_owned));
         Ok(())
     }
 
@@ -221,17 +206,30 @@ impl Session {
     }
 }
 
-fn refuse<T>(reason: CloseReason, detail: &str) -> Result<T, Refusal> {
+pub(super) fn refuse<T>(reason: CloseReason, detail: &str) -> Result<T, Refusal> {
     Err(Refusal(reason, detail.to_owned()))
 }
 
-fn required<'a>(frame: &'a Frame, name: &str) -> Result<&'a str, Refusal> {
+pub(super) fn required<'a>(frame: &'a Frame, name: &str) -> Result<&'a str, Refusal> {
     frame.header(name).ok_or_else(|| {
         Refusal(
             CloseReason::BadHeader,
             format!("the header `{name}` is missing"),
         )
     })
+}
+
+/// What a frame's RECEIPT is to wait for, where it says so.
+pub(super) fn receipt_after(frame: &Frame) -> Result<Option<ReceiptAfter>, Refusal> {
+    match frame.header("receipt-after") {
+        None => Ok(None),
+        Some("accepted") => Ok(Some(ReceiptAfter::Accepted)),
+        Some("stored") => Ok(Some(ReceiptAfter::Stored)),
+        Some(_) => refuse(
+            CloseReason::BadHeader,
+            "receipt-after is accepted or stored",
+        ),
+    }
 }
 
 fn unsupported(frame: &Frame, name: &str) -> Result<(), Refusal> {

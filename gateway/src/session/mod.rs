@@ -1,22 +1,30 @@
 //! One client's STOMP session, without any I/O: octets, answers and times go in, [`Output`]s come
 //! out. It has no socket, no clock and no task, so that it is tested with a virtual clock.
 //!
-//! The driver feeds inputs with the `&mut self` methods of the first group, and after each one
-//! carries out every [`Session::poll`] in order. It reads from the socket only while
-//! [`Session::wants_input`], which is how a client that has too much in flight is slowed down.
+//! The driver feeds inputs with the `&mut self` methods of the first group, of which those of time
+//! are in `clock`, and after each one carries out every [`Session::poll`] in order. It reads from
+//! the socket only while [`Session::wants_input`], which is how a client that has too much in
+//! flight is slowed down.
 
 pub mod message;
 pub mod output;
 
+mod acknowledge;
+mod attach;
+mod clock;
 mod connect;
+mod ending;
 mod frames;
+mod publication;
 mod rate;
 mod readings;
 mod subscription;
+mod transaction;
+mod window;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use shared::broker::{Accepted, Guarantees, PublishError};
 use shared::message::{Message, Series, UserName};
@@ -25,11 +33,12 @@ use shared::stomp::heartbeat::HeartBeat;
 use shared::stomp::{Command, Frame, Version};
 use shared::stomp::{Decoded, Decoder, Limits};
 
-use self::message::HEART_BEAT;
 use self::output::{Outgoing, Output, Slot};
+use self::publication::InFlight;
 use self::rate::Rate;
 use self::readings::Readings;
-use self::subscription::{Step, Subscription};
+use self::subscription::Subscription;
+use self::transaction::Transactions;
 use crate::close::CloseReason;
 use crate::config::Settings;
 use crate::outbox::Delivery;
@@ -43,12 +52,6 @@ const MAX_IN_FLIGHT: usize = 256;
 
 /// The most outputs that wait while more of the socket is read.
 const MAX_OUTPUTS: usize = 256;
-
-/// How long a client without heart-beats may be silent before its transport is asked.
-const PING_INTERVAL: Duration = Duration::from_secs(30);
-
-/// How often SockJS's clients are sent a heart-beat (SockJS 0.3.3, "Protocol and framing").
-const SOCKJS_INTERVAL: Duration = Duration::from_secs(25);
 
 /// The state of one client's session.
 pub struct Session {
@@ -70,7 +73,11 @@ pub struct Session {
     series: Series,
     in_flight_bytes: usize,
     next_token: u64,
+    transactions: Transactions,
     rate: Option<Rate>,
+    control_rate: Option<Rate>,
+    /// Since when a frame has been incomplete although everything was read.
+    unfinished_since: Option<Instant>,
     heart_beat: HeartBeat,
     last_read: Instant,
     last_write: Instant,
@@ -93,11 +100,6 @@ enum State {
     Draining,
     /// The last output, the close, is in the queue.
     Closed(CloseReason),
-}
-
-struct InFlight {
-    receipt: Option<String>,
-    bytes: usize,
 }
 
 /// How a publish ended well.
@@ -140,7 +142,10 @@ impl Session {
             series: Series::default(),
             in_flight_bytes: 0,
             next_token: 0,
+            transactions: Transactions::default(),
             rate: settings.send_rate.map(Rate::new),
+            control_rate: settings.control_rate.map(Rate::new),
+            unfinished_since: None,
             heart_beat: HeartBeat {
                 outgoing: None,
                 incoming: None,
@@ -159,37 +164,19 @@ impl Session {
         if self.is_ending() {
             return;
         }
+        // Line ends are padding after a frame, and a heart-beat where there is nothing else.
+        let is_padding = octets.iter().all(|octet| matches!(octet, b'\r' | b'\n'));
+        let is_control = is_padding && (octets.is_empty() || self.unfinished_since.is_none());
+        if is_control && !self.allows_control(now) {
+            return self.flooded(None);
+        }
         self.decoder.feed(octets);
         self.take_frames(now);
     }
 
     /// The answer to [`Output::Publish`].
     pub fn published(&mut self, now: Instant, token: u64, answer: Result<Published, PublishError>) {
-        let Some(InFlight { receipt, bytes }) = self.in_flight.remove(&token) else {
-            return;
-        };
-        self.in_flight_bytes -= bytes;
-        if self.closing().is_some() {
-            return;
-        }
-        match (answer, receipt) {
-            (Ok(Published::Done(accepted)), Some(receipt)) => {
-                let frame = Frame::new(Command::Receipt)
-                    .with("receipt-id", &receipt)
-                    .with("message-id", &accepted.id.to_string())
-                    .with("created-at", &accepted.id.created_at_rfc3339());
-                self.write(&frame);
-            }
-            (Ok(_), _) => {}
-            (Err(error), receipt) => {
-                let reason = match error {
-                    PublishError::Full => CloseReason::JournalFull,
-                    PublishError::Overloaded => CloseReason::Overloaded,
-                    PublishError::Unavailable => CloseReason::BrokerUnavailable,
-                };
-                self.fail(reason, &error.to_string(), receipt.as_deref());
-            }
-        }
+        self.settle(token, answer);
         self.finish_if_idle();
         self.take_frames(now);
     }
@@ -201,8 +188,10 @@ impl Session {
             return;
         }
         if !confirmed {
-            let reason = CloseReason::BrokerUnavailable;
-            self.fail(reason, "the broker did not confirm the subscription", None);
+            let receipt = self.subscription(slot).and_then(Subscription::end);
+            let receipt = receipt.as_ref().map(|(receipt, _)| receipt.as_str());
+            let detail = "the broker did not confirm the subscription";
+            self.fail(CloseReason::BrokerUnavailable, detail, receipt);
             return;
         }
         if let Some(subscription) = self.subscription(slot) {
@@ -241,51 +230,8 @@ impl Session {
         let Some(subscription) = self.subscription(delivery.slot) else {
             return;
         };
-        if let Some(encoded) = subscription.deliver(delivery) {
-            self.outputs.push_back(Output::Deliver(encoded));
-        }
-    }
-
-    /// A sign of life from the client's transport, without octets.
-    pub fn heard(&mut self, now: Instant) {
-        self.last_read = now;
-    }
-
-    /// Octets went to the client.
-    pub fn wrote(&mut self, now: Instant) {
-        self.last_write = now;
-    }
-
-    /// The time that [`Self::timeout`] named has come.
-    pub fn tick(&mut self, now: Instant) {
-        if let State::Opening { deadline } = self.state
-            && now >= deadline
-        {
-            self.fail(
-                CloseReason::ConnectTimeout,
-                "no CONNECT frame has come",
-                None,
-            );
-        }
-        if self.closing().is_some() {
-            return;
-        }
-        if self.outgoing_due().is_some_and(|due| now >= due) {
-            self.outputs.push_back(Output::Write(HEART_BEAT));
-            self.last_write = now;
-        }
-        if self.ping_due().is_some_and(|due| now >= due) {
-            self.outputs.push_back(Output::Write(Outgoing::Ping));
-            self.last_ping = now;
-        }
-        if self.incoming_due() <= now {
-            if self.wants_input() {
-                let detail = "the client has been silent for too long";
-                self.fail(CloseReason::HeartBeatTimeout, detail, None);
-            } else {
-                // We have not been listening, so silence says nothing about the client.
-                self.last_read = now;
-            }
+        if let Some(delivery) = subscription.deliver(delivery) {
+            self.outputs.push_back(Output::Deliver(delivery));
         }
     }
 
@@ -325,22 +271,6 @@ impl Session {
             && !self.is_ending()
     }
 
-    /// When [`Self::tick`] is due at the latest.
-    pub fn timeout(&self) -> Option<Instant> {
-        let opening = match self.state {
-            State::Opening { deadline } => Some(deadline),
-            State::Closed(_) => return None,
-            _ => None,
-        };
-        let dues = [
-            opening,
-            self.outgoing_due(),
-            self.ping_due(),
-            Some(self.incoming_due()),
-        ];
-        dues.into_iter().flatten().min()
-    }
-
     /// Handles what has been read. It stops only at what an answer will start it again from: for
     /// frames that have come the client may wait, and send nothing more.
     fn take_frames(&mut self, now: Instant) {
@@ -348,16 +278,28 @@ impl Session {
             let frame = match self.stalled.take() {
                 Some(frame) => frame,
                 None => match self.decoder.next() {
-                    Ok(Some(Decoded::Frame(frame))) => frame,
+                    Ok(Some(Decoded::Frame(frame))) => {
+                        self.unfinished_since = None;
+                        if is_control(frame.command) && !self.allows_control(now) {
+                            return self.flooded(frame.header("receipt"));
+                        }
+                        frame
+                    }
                     Ok(Some(Decoded::HeartBeat)) => continue,
-                    Ok(None) => return,
+                    Ok(None) => {
+                        let is_unfinished = self.decoder.buffered() > 0;
+                        let since = self.unfinished_since.unwrap_or(now);
+                        self.unfinished_since = is_unfinished.then_some(since);
+                        return;
+                    }
                     Err(error) => {
                         let reason = if error.is_too_large() {
                             CloseReason::FrameTooLarge
                         } else {
                             CloseReason::ProtocolError
                         };
-                        return self.fail(reason, &error.to_string(), None);
+                        let receipt = self.decoder.receipt().map(str::to_owned);
+                        return self.fail(reason, &error.to_string(), receipt.as_deref());
                     }
                 },
             };
@@ -375,90 +317,22 @@ impl Session {
         self.in_flight.len() < MAX_IN_FLIGHT && self.in_flight_bytes < MAX_IN_FLIGHT_BYTES
     }
 
-    fn is_ending(&self) -> bool {
-        !matches!(self.state, State::Opening { .. } | State::Open)
+    fn allows_control(&mut self, now: Instant) -> bool {
+        self.control_rate
+            .as_mut()
+            .is_none_or(|rate| rate.allow(now))
     }
 
-    fn finish_if_idle(&mut self) {
-        if !self.in_flight.is_empty() {
-            return;
-        }
-        match &mut self.state {
-            State::Leaving { receipt } => {
-                if let Some(receipt) = receipt.take() {
-                    self.write(&Frame::new(Command::Receipt).with("receipt-id", &receipt));
-                }
-                self.close(CloseReason::ClientDisconnected);
-            }
-            State::Draining => self.close(CloseReason::Restart),
-            State::Opening { .. } | State::Open | State::Closed(_) => {}
-        }
+    fn flooded(&mut self, receipt: Option<&str>) {
+        let detail = "more frames other than SEND, ACK and NACK a second than are allowed";
+        self.fail(CloseReason::RateLimited, detail, receipt);
     }
 
-    fn close(&mut self, reason: CloseReason) {
-        self.outputs.push_back(Output::Close(reason));
-        self.state = State::Closed(reason);
-    }
-
-    fn read(&mut self) {
-        while let Some((slot, span, limit)) = self.readings.begin() {
-            let Some(subscription) = self.subscription(slot) else {
-                self.readings.end();
-                continue;
-            };
-            let room = subscription.room.clone();
-            self.outputs.push_back(Output::Read {
-                slot,
-                room,
-                span,
-                limit,
-            });
-        }
-    }
-
-    fn step(&mut self, slot: Slot, step: Step) {
-        match step {
-            Step::Read(span, limit) => {
-                self.readings.ask(slot, span, limit);
-                self.read();
-            }
-            Step::Live {
-                receipt,
-                recovered,
-                released,
-            } => {
-                let told = receipt.is_some();
-                if let Some(receipt) = receipt {
-                    let mut frame = Frame::new(Command::Receipt).with("receipt-id", &receipt);
-                    if let Some(recovered) = recovered {
-                        frame = frame.with("recovered", if recovered { "true" } else { "false" });
-                    }
-                    self.write(&frame);
-                }
-                if recovered == Some(false) && !told && self.guarantees.journaled {
-                    let detail = "the past that was asked for cannot be had in full now";
-                    return self.fail(CloseReason::GapUnrepaired, detail, None);
-                }
-                self.outputs
-                    .extend(released.into_iter().map(Output::Deliver));
-            }
-        }
-    }
-
-    /// ERROR, then the close (STOMP 1.2, section "ERROR"): nothing is written after it.
-    fn fail(&mut self, reason: CloseReason, detail: &str, receipt: Option<&str>) {
-        let mut frame = Frame::new(Command::Error)
-            .with("message", reason.message())
-            .with("code", reason.code())
-            .with("content-type", "text/plain");
+    /// RECEIPT, where one was asked for (STOMP 1.2, section "RECEIPT").
+    fn acknowledged(&mut self, receipt: Option<String>) {
         if let Some(receipt) = receipt {
-            frame = frame.with("receipt-id", receipt);
+            self.write(&Frame::new(Command::Receipt).with("receipt-id", &receipt));
         }
-        if reason == CloseReason::VersionUnsupported {
-            frame = frame.with("version", "1.0,1.1,1.2");
-        }
-        self.write(&frame.with_body(detail.to_owned()));
-        self.close(reason);
     }
 
     fn write(&mut self, frame: &Frame) {
@@ -466,47 +340,12 @@ impl Session {
         self.outputs
             .push_back(Output::Write(Outgoing::Text(octets)));
     }
-
-    fn subscription(&mut self, slot: Slot) -> Option<&mut Subscription> {
-        // Slots only grow, so that the list is sorted by them.
-        let at = self
-            .subscriptions
-            .binary_search_by_key(&slot, |s| s.slot)
-            .ok()?;
-        self.subscriptions.get_mut(at)
-    }
-
-    fn outgoing_due(&self) -> Option<Instant> {
-        // A client gives up after twice the interval; a tenth earlier than agreed covers timers.
-        self.heart_beat
-            .outgoing
-            .map(|interval| self.last_write + interval * 9 / 10)
-    }
-
-    fn incoming_due(&self) -> Instant {
-        let interval = self.heart_beat.incoming.unwrap_or(PING_INTERVAL);
-        self.last_read + grace(interval)
-    }
-
-    /// A client without heart-beats may be half open; only its transport can tell. SockJS has
-    /// heart-beats of its own, which STOMP's replace.
-    fn ping_due(&self) -> Option<Instant> {
-        if self.transport.is_sockjs() {
-            let last = self.last_write.max(self.last_ping);
-            let is_wanted = self.heart_beat.outgoing.is_none();
-            return is_wanted.then(|| last + SOCKJS_INTERVAL);
-        }
-        let silent_since = self.last_read.max(self.last_ping);
-        self.heart_beat
-            .incoming
-            .is_none()
-            .then(|| silent_since + PING_INTERVAL)
-    }
 }
 
-/// How long a client may be silent: two and a half times what was agreed.
-fn grace(interval: Duration) -> Duration {
-    interval * 5 / 2
+/// Whether a frame counts against the rate of control frames: those that carry messages, or say
+/// that they arrived, are as many as there are messages.
+fn is_control(command: Command) -> bool {
+    !matches!(command, Command::Send | Command::Ack | Command::Nack)
 }
 
 fn anonymous() -> UserName {

@@ -8,14 +8,15 @@ use shared::stomp::Version;
 
 use crate::close::CloseReason;
 use crate::config::ReceiptAfter;
+use crate::outbox::Delivery;
 
 /// One step for the driver, in order.
 #[derive(Debug)]
 pub enum Output {
     /// Write a frame or a heart-beat.
     Write(Outgoing),
-    /// Write a MESSAGE that arrived live.
-    Deliver(Arc<Encoded>),
+    /// Write a MESSAGE that arrived live. It counts against the outbox until it is dropped.
+    Deliver(Delivery),
     /// Publish, and report with [`Session::published`](super::Session::published).
     Publish {
         /// Names this publish in the answer.
@@ -85,6 +86,8 @@ pub struct Encoded {
     pub id: MessageId,
     /// The frame.
     pub frame: Outgoing,
+    /// The message is in no room's order: its id says nothing of what came before it.
+    pub ephemeral: bool,
 }
 
 /// What makes the MESSAGE frames of two subscriptions to one room alike.

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::config::SendRate;
+use crate::config::RateLimit;
 
 /// Allows so many events a second in the long run, and a burst at once.
 #[derive(Debug)]
@@ -13,7 +13,7 @@ pub(super) struct Rate {
 }
 
 impl Rate {
-    pub(super) fn new(rate: SendRate) -> Self {
+    pub(super) fn new(rate: RateLimit) -> Self {
         let interval = Duration::from_secs(1) / rate.per_second.get();
         Self {
             interval,

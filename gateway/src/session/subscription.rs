@@ -1,16 +1,19 @@
 //! One subscription, from SUBSCRIBE through its past to live: no gap and no repeat.
 //!
-//! Live deliveries that arrive before the past has been read are held. In a journaled room ids
-//! follow the room's order, so "not greater than the last one" is a repeat. Without a journal they
-//! do not, and only what was just replayed can be recognised.
+//! Live deliveries that arrive before the past has been read are held, and so are those that its
+//! window of unacknowledged messages has no room for. In a journaled room ids follow the room's
+//! order, so "not greater than the last one" is a repeat. Without a journal they do not, and only
+//! what was just replayed can be recognised. An ephemeral message is in no order and in no past:
+//! it is never a repeat.
 
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 
 use shared::message::{Message, MessageId, RoomName, Span};
 
 use super::message::message_frame;
 use super::output::{Address, Encoded, Outgoing, Slot};
+use super::window::{AckMode, Window};
 use crate::outbox::Delivery;
 
 /// How many messages after one are read at a time: with the frame limit it bounds what is held.
@@ -24,6 +27,10 @@ pub(super) struct Subscription {
     journaled: bool,
     phase: Phase,
     last: Option<MessageId>,
+    /// What was replayed, where ids cannot tell what is a repeat.
+    replayed: HashSet<MessageId>,
+    window: Window,
+    held: VecDeque<Delivery>,
 }
 
 #[derive(Debug)]
@@ -38,8 +45,10 @@ struct Attach {
     past: Past,
     receipt: Option<String>,
     recovered: bool,
-    held: Vec<Delivery>,
-    replayed: HashSet<MessageId>,
+    /// How many messages the reading under way asked for.
+    limit: usize,
+    /// What is to be read once the window has room.
+    rest: Option<Span>,
 }
 
 /// What a SUBSCRIBE asks of the past.
@@ -57,6 +66,8 @@ pub(super) enum Past {
 pub(super) enum Step {
     /// Read this, and come back.
     Read(Span, usize),
+    /// Nothing, until an acknowledgement makes room.
+    Wait,
     /// The subscription is live.
     Live {
         /// The receipt that SUBSCRIBE asked for.
@@ -64,7 +75,7 @@ pub(super) enum Step {
         /// Whether the past that was asked for is whole; `None` where none was asked for.
         recovered: Option<bool>,
         /// Live messages that had been held.
-        released: Vec<Arc<Encoded>>,
+        released: Vec<Delivery>,
     },
 }
 
@@ -74,6 +85,7 @@ impl Subscription {
         room: RoomName,
         address: Address,
         journaled: bool,
+        window: Window,
         past: Past,
         receipt: Option<String>,
     ) -> Self {
@@ -86,8 +98,8 @@ impl Subscription {
             receipt,
             // Without a journal nobody can say that nothing is missing.
             recovered: journaled,
-            held: Vec::new(),
-            replayed: HashSet::new(),
+            limit: 0,
+            rest: None,
         };
         let phase = Phase::Attaching(Box::new(attach));
         Self {
@@ -97,52 +109,66 @@ impl Subscription {
             journaled,
             phase,
             last,
+            replayed: HashSet::new(),
+            window,
+            held: VecDeque::new(),
         }
     }
 
     /// A live delivery: what to write now, if anything.
-    pub(super) fn deliver(&mut self, delivery: Delivery) -> Option<Arc<Encoded>> {
-        match &mut self.phase {
-            Phase::Attaching(attach) => {
-                attach.held.push(delivery);
-                None
-            }
-            Phase::Live => self
-                .advance(delivery.encoded.id)
-                .then(|| delivery.encoded.clone()),
+    pub(super) fn deliver(&mut self, delivery: Delivery) -> Option<Delivery> {
+        let is_live = matches!(self.phase, Phase::Live);
+        if !is_live || !self.held.is_empty() || self.window.room() == 0 {
+            self.held.push_back(delivery);
+            return None;
         }
+        self.is_news(&delivery.encoded).then_some(delivery)
     }
 
     /// The room is joined: live deliveries miss nothing from here on.
     pub(super) fn joined(&mut self) -> Step {
-        let Phase::Attaching(attach) = &self.phase else {
+        let Phase::Attaching(attach) = &mut self.phase else {
             return self.live();
         };
         match attach.past {
             Past::None => self.live(),
-            Past::After(id) => Step::Read(Span::After(id), PAGE),
-            Past::Newest(count) => Step::Read(Span::Newest, count),
+            Past::After(id) => self.read(Span::After(id)),
+            Past::Newest(count) => {
+                attach.limit = count;
+                Step::Read(Span::Newest, count)
+            }
         }
     }
 
-    /// A page of the past, oldest first: the frames to write, and the next step.
+    /// A page of the past, oldest first: the frames to write, and the next step. What the window
+    /// has no room for is not kept, but read again when it has.
     pub(super) fn page(&mut self, page: &[Arc<Message>], complete: bool) -> (Vec<Outgoing>, Step) {
         let mut frames = Vec::with_capacity(page.len());
+        let mut read = None;
+        let mut fits = true;
         for message in page {
+            if self.window.room() == 0 {
+                fits = false;
+                break;
+            }
+            read = Some(message.id);
             if self.advance(message.id) {
+                self.window.deliver(message.id);
                 frames.push(message_frame(message, &self.address, true));
+            }
+            if !self.journaled {
+                self.replayed.insert(message.id);
             }
         }
         let Phase::Attaching(attach) = &mut self.phase else {
             return (frames, self.live());
         };
         attach.recovered &= complete;
-        attach
-            .replayed
-            .extend(page.iter().map(|message| message.id));
-        let step = match (attach.past, page.last()) {
-            (Past::After(_), Some(last)) if page.len() >= PAGE => {
-                Step::Read(Span::After(last.id), PAGE)
+        let is_full = matches!(attach.past, Past::After(_)) && page.len() >= attach.limit;
+        let step = match read {
+            Some(last) if is_full || !fits => {
+                attach.past = Past::After(last);
+                self.read(Span::After(last))
             }
             _ => self.live(),
         };
@@ -157,27 +183,86 @@ impl Subscription {
         self.live()
     }
 
-    fn live(&mut self) -> Step {
-        let Phase::Attaching(attach) = std::mem::replace(&mut self.phase, Phase::Live) else {
-            return Step::Live {
-                receipt: None,
-                recovered: None,
-                released: Vec::new(),
-            };
+    /// How messages of this subscription are acknowledged.
+    pub(super) fn mode(&self) -> AckMode {
+        self.window.mode()
+    }
+
+    /// Whether an acknowledgement of this message makes sense.
+    pub(super) fn may_have_delivered(&self, id: MessageId) -> bool {
+        self.window.may_have_delivered(id)
+    }
+
+    /// A message has been dealt with: what there is room for now.
+    pub(super) fn acknowledge(&mut self, id: MessageId) -> Step {
+        self.window.acknowledge(id);
+        match &mut self.phase {
+            Phase::Attaching(attach) => match attach.rest.take() {
+                Some(rest) => self.read(rest),
+                None => Step::Wait,
+            },
+            Phase::Live => self.live(),
+        }
+    }
+
+    /// The subscription ends: the receipt of its SUBSCRIBE where that is still owed, and whether
+    /// the past that it asked for has been sent.
+    pub(super) fn end(&mut self) -> Option<(String, Option<bool>)> {
+        let Phase::Attaching(attach) = &mut self.phase else {
+            return None;
         };
-        let mut released = Vec::with_capacity(attach.held.len());
-        for delivery in attach.held {
-            let id = delivery.encoded.id;
-            if !attach.replayed.contains(&id) && self.advance(id) {
-                released.push(delivery.encoded.clone());
+        let recovered = (attach.past != Past::None).then_some(false);
+        attach.receipt.take().map(|receipt| (receipt, recovered))
+    }
+
+    /// Reads on as far as there is room.
+    fn read(&mut self, span: Span) -> Step {
+        let room = self.window.room();
+        let Phase::Attaching(attach) = &mut self.phase else {
+            return self.live();
+        };
+        if room == 0 {
+            attach.rest = Some(span);
+            return Step::Wait;
+        }
+        attach.limit = PAGE.min(room);
+        Step::Read(span, attach.limit)
+    }
+
+    fn live(&mut self) -> Step {
+        let (receipt, recovered) = match std::mem::replace(&mut self.phase, Phase::Live) {
+            Phase::Attaching(attach) => {
+                let recovered = (attach.past != Past::None).then_some(attach.recovered);
+                (attach.receipt, recovered)
+            }
+            Phase::Live => (None, None),
+        };
+        let mut released = Vec::new();
+        while self.window.room() > 0 {
+            let Some(delivery) = self.held.pop_front() else {
+                // Whatever comes now came after the past was read.
+                self.replayed = HashSet::new();
+                break;
+            };
+            if self.is_news(&delivery.encoded) {
+                released.push(delivery);
             }
         }
-        let recovered = (attach.past != Past::None).then_some(attach.recovered);
         Step::Live {
-            receipt: attach.receipt,
+            receipt,
             recovered,
             released,
         }
+    }
+
+    /// Whether a live message is to be delivered; if so it counts as delivered now.
+    fn is_news(&mut self, encoded: &Encoded) -> bool {
+        let id = encoded.id;
+        if !encoded.ephemeral && (self.replayed.contains(&id) || !self.advance(id)) {
+            return false;
+        }
+        self.window.deliver(id);
+        true
     }
 
     /// Whether a message is news here; if so it is now the last one.

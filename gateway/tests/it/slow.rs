@@ -95,7 +95,12 @@ fn nothing_follows_what_a_full_outbox_did_not_take() {
     let push = |id| {
         let frame = Outgoing::Text(Bytes::from(vec![b'x'; 100]));
         let id = message_id(id);
-        outbox.push(Slot(0), Arc::new(Encoded { id, frame }));
+        let encoded = Encoded {
+            id,
+            frame,
+            ephemeral: false,
+        };
+        outbox.push(Slot(0), Arc::new(encoded));
     };
     for id in 1..=3 {
         push(id);

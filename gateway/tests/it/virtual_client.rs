@@ -100,7 +100,7 @@ impl Client {
                     self.session.wrote(self.now);
                 }
                 Output::Write(frame) => self.frames.push(decoded(&frame)),
-                Output::Deliver(encoded) => self.frames.push(decoded(&encoded.frame)),
+                Output::Deliver(delivery) => self.frames.push(decoded(&delivery.encoded.frame)),
                 Output::Publish {
                     token,
                     draft,
@@ -147,6 +147,14 @@ impl Client {
     }
 
     pub(crate) fn live(&mut self, slot: u32, id: u64) {
+        self.arrive(slot, id, false);
+    }
+
+    pub(crate) fn ephemeral(&mut self, slot: u32, id: u64) {
+        self.arrive(slot, id, true);
+    }
+
+    fn arrive(&mut self, slot: u32, id: u64, ephemeral: bool) {
         let text = format!("MESSAGE\nmessage-id:{}\n\n\0", message_id(id));
         let frame = Outgoing::Text(text.into());
         self.outbox.push(
@@ -154,6 +162,7 @@ impl Client {
             Arc::new(Encoded {
                 id: message_id(id),
                 frame,
+                ephemeral,
             }),
         );
         let delivery = self.deliveries.try_next().unwrap();

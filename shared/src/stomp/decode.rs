@@ -62,6 +62,8 @@ pub struct Decoder {
     /// How much of `buffer` has been searched in vain for the end of the line or body.
     searched: usize,
     state: State,
+    /// The `receipt` of the frame that failed.
+    failed_receipt: Option<Box<str>>,
 }
 
 #[derive(Debug)]
@@ -106,6 +108,7 @@ impl Decoder {
             buffer,
             searched: 0,
             state: State::Between,
+            failed_receipt: None,
         }
     }
 
@@ -151,6 +154,16 @@ impl Decoder {
         self.buffer.len() + headers
     }
 
+    /// The header `receipt` of the frame that is not complete, or of the one that failed, where it
+    /// was read before: what an ERROR about that frame should name (STOMP 1.2, section "ERROR").
+    pub fn receipt(&self) -> Option<&str> {
+        match &self.state {
+            State::Headers(head) | State::Body(head, _) => head.receipt(),
+            State::Failed(_) => self.failed_receipt.as_deref(),
+            State::Between | State::Command => None,
+        }
+    }
+
     fn step(&mut self) -> Result<Option<Decoded>, DecodeError> {
         loop {
             match mem::replace(&mut self.state, State::Between) {
@@ -166,19 +179,21 @@ impl Decoder {
                     };
                     self.state = State::Headers(head);
                 }
-                State::Headers(mut head) => match self.header(&mut head)? {
-                    Header::One => self.state = State::Headers(head),
-                    Header::End => {
-                        let length = self.content_length(&head)?;
-                        self.state = State::Body(head, length);
-                    }
-                    Header::Wait => {
+                State::Headers(mut head) => match self.header(&mut head) {
+                    Err(error) => return Err(self.refuse(&head, error)),
+                    Ok(Header::One) => self.state = State::Headers(head),
+                    Ok(Header::End) => match self.content_length(&head) {
+                        Err(error) => return Err(self.refuse(&head, error)),
+                        Ok(length) => self.state = State::Body(head, length),
+                    },
+                    Ok(Header::Wait) => {
                         self.state = State::Headers(head);
                         return Ok(None);
                     }
                 },
                 State::Body(head, length) => {
-                    let Some(body) = self.body(&head, length)? else {
+                    let body = self.body(&head, length);
+                    let Some(body) = body.map_err(|error| self.refuse(&head, error))? else {
                         self.state = State::Body(head, length);
                         return Ok(None);
                     };
@@ -194,6 +209,11 @@ impl Decoder {
                 State::Failed(error) => return Err(error),
             }
         }
+    }
+
+    fn refuse(&mut self, head: &Head, error: DecodeError) -> DecodeError {
+        self.failed_receipt = head.receipt().map(Box::from);
+        error
     }
 
     /// STOMP 1.2, Augmented BNF: any number of line ends may stand between frames. CR LF counts in
@@ -413,6 +433,15 @@ impl Decoder {
         } else {
             Version::V1_2
         }
+    }
+}
+
+impl Head {
+    fn receipt(&self) -> Option<&str> {
+        let mut headers = self.headers.iter();
+        headers
+            .find(|(name, _)| *name == "receipt")
+            .map(|(_, value)| value)
     }
 }
 

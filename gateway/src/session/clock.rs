@@ -1,0 +1,124 @@
+//! What time brings: heart-beats (STOMP 1.2, section "Heart-beating"), and deadlines.
+
+use std::time::{Duration, Instant};
+
+use super::message::HEART_BEAT;
+use super::output::{Outgoing, Output};
+use super::{Session, State};
+use crate::close::CloseReason;
+
+/// How long a client without heart-beats may be silent before its transport is asked.
+const PING_INTERVAL: Duration = Duration::from_secs(30);
+
+/// How often SockJS's clients are sent a heart-beat (SockJS 0.3.3, "Protocol and framing").
+const SOCKJS_INTERVAL: Duration = Duration::from_secs(25);
+
+impl Session {
+    /// A sign of life from the client's transport, without octets. It counts as a control frame.
+    pub fn heard(&mut self, now: Instant) {
+        self.last_read = now;
+        if !self.is_ending() && !self.allows_control(now) {
+            self.flooded(None);
+        }
+    }
+
+    /// Octets went to the client.
+    pub fn wrote(&mut self, now: Instant) {
+        self.last_write = now;
+    }
+
+    /// The time that [`Self::timeout`] named has come.
+    pub fn tick(&mut self, now: Instant) {
+        if let State::Opening { deadline } = self.state
+            && now >= deadline
+        {
+            self.fail(
+                CloseReason::ConnectTimeout,
+                "no CONNECT frame has come",
+                None,
+            );
+        }
+        if self.closing().is_some() {
+            return;
+        }
+        if self.outgoing_due().is_some_and(|due| now >= due) {
+            self.outputs.push_back(Output::Write(HEART_BEAT));
+            self.last_write = now;
+        }
+        if self.ping_due().is_some_and(|due| now >= due) {
+            self.outputs.push_back(Output::Write(Outgoing::Ping));
+            self.last_ping = now;
+        }
+        if !self.wants_input() {
+            // We have not been listening, so silence says nothing about the client.
+            if self.incoming_due() <= now {
+                self.last_read = now;
+            }
+            self.unfinished_since = self.unfinished_since.map(|_| now);
+            return;
+        }
+        if self.incoming_due() <= now {
+            let detail = "the client has been silent for too long";
+            return self.fail(CloseReason::HeartBeatTimeout, detail, None);
+        }
+        if self.frame_due().is_some_and(|due| now >= due) {
+            let receipt = self.decoder.receipt().map(str::to_owned);
+            let detail = "a frame has had no end for too long";
+            self.fail(CloseReason::FrameTimeout, detail, receipt.as_deref());
+        }
+    }
+
+    /// When [`Self::tick`] is due at the latest.
+    pub fn timeout(&self) -> Option<Instant> {
+        let opening = match self.state {
+            State::Opening { deadline } => Some(deadline),
+            State::Closed(_) => return None,
+            _ => None,
+        };
+        let dues = [
+            opening,
+            self.outgoing_due(),
+            self.ping_due(),
+            self.frame_due(),
+            Some(self.incoming_due()),
+        ];
+        dues.into_iter().flatten().min()
+    }
+
+    fn outgoing_due(&self) -> Option<Instant> {
+        // A client gives up after twice the interval; a tenth earlier than agreed covers timers.
+        self.heart_beat
+            .outgoing
+            .map(|interval| self.last_write + interval * 9 / 10)
+    }
+
+    fn frame_due(&self) -> Option<Instant> {
+        let since = self.unfinished_since?;
+        Some(since + self.settings.frame_deadline)
+    }
+
+    fn incoming_due(&self) -> Instant {
+        let interval = self.heart_beat.incoming.unwrap_or(PING_INTERVAL);
+        self.last_read + grace(interval)
+    }
+
+    /// A client without heart-beats may be half open; only its transport can tell. SockJS has
+    /// heart-beats of its own, which STOMP's replace.
+    fn ping_due(&self) -> Option<Instant> {
+        if self.transport.is_sockjs() {
+            let last = self.last_write.max(self.last_ping);
+            let is_wanted = self.heart_beat.outgoing.is_none();
+            return is_wanted.then(|| last + SOCKJS_INTERVAL);
+        }
+        let silent_since = self.last_read.max(self.last_ping);
+        self.heart_beat
+            .incoming
+            .is_none()
+            .then(|| silent_since + PING_INTERVAL)
+    }
+}
+
+/// How long a client may be silent: two and a half times what was agreed.
+fn grace(interval: Duration) -> Duration {
+    interval * 5 / 2
+}
