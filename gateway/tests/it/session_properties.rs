@@ -22,6 +22,26 @@ proptest! {
         check(&[vec![setup], events.concat()].concat());
     }
 
+    /// What is in an aborted transaction is never published, what is in a committed one is
+    /// published in order, and COMMIT's RECEIPT comes when all of it is accepted.
+    #[test]
+    fn transactions_are_published_whole_in_order_or_not_at_all(
+        setup in 0..2_u8,
+        events in vec(transaction_event(), 0..60),
+    ) {
+        check(&[vec![setup], events.concat()].concat());
+    }
+
+    /// No subscription runs ahead of its acknowledgements by more than the window, and none waits
+    /// when there is room.
+    #[test]
+    fn a_window_of_acknowledgements_is_never_exceeded_and_always_used(
+        setup in select(&[1_u8, 3, 17, 19][..]),
+        events in vec(acknowledgement_event(), 0..60),
+    ) {
+        check(&[vec![setup], events.concat()].concat());
+    }
+
     #[test]
     fn a_session_keeps_its_promises_whatever_octets_come(script in vec(any::<u8>(), 0..300)) {
         check(&script);
@@ -61,6 +81,44 @@ fn event() -> impl Strategy<Value = Vec<u8>> {
         Just(vec![0x38]),
     ];
     prop_oneof![24 => frame, 24 => broker, 4 => time, 1 => odd, 1 => trouble]
+}
+
+fn transaction_event() -> impl Strategy<Value = Vec<u8>> {
+    let (transaction, receipt) = (0..3_u8, any::<u8>());
+    let named = (select(&[17, 17, 19, 21][..]), transaction.clone(), receipt)
+        .prop_map(|(op, transaction, receipt)| vec![op, transaction, receipt]);
+    let send = (transaction, any::<[u8; 2]>()).prop_map(|(transaction, [room, receipt])| {
+        vec![0, room & 1 | (transaction + 1) << 1, receipt]
+    });
+    let answer = prop_oneof![
+        9 => any::<u8>().prop_map(|which| vec![0x20, which]),
+        1 => any::<u8>().prop_map(|how| vec![0x24, how]),
+    ];
+    prop_oneof![
+        4 => named,
+        4 => send,
+        1 => any::<u8>().prop_map(|receipt| vec![0, 0, receipt]),
+        4 => answer,
+    ]
+}
+
+fn acknowledgement_event() -> impl Strategy<Value = Vec<u8>> {
+    let subscribe = (any::<[u8; 3]>(), 1..3_u8)
+        .prop_map(|([how, past, receipt], mode)| vec![6, how & 0x67 | mode << 3, past, receipt]);
+    let acknowledge = (select(&[12, 12, 15][..]), 0..4_u8, 0..4_u8, any::<u8>())
+        .prop_map(|(op, transaction, back, receipt)| vec![op, transaction & 1, back, receipt]);
+    prop_oneof![
+        2 => subscribe,
+        1 => any::<[u8; 2]>().prop_map(|[id, receipt]| vec![10, id, receipt]),
+        8 => acknowledge,
+        1 => (select(&[17, 19, 21][..])).prop_map(|op| vec![op, 0, 0]),
+        6 => any::<u8>().prop_map(|how| vec![0x2e, how]),
+        1 => any::<u8>().prop_map(|how| vec![0x3e, how]),
+        2 => any::<u8>().prop_map(|which| vec![0x25, which]),
+        2 => any::<u8>().prop_map(|which| vec![0x29, which]),
+        1 => any::<u8>().prop_map(|how| vec![0x33, how]),
+        1 => Just(vec![0x38]),
+    ]
 }
 
 /// What the fuzz target has found, and what it started from.

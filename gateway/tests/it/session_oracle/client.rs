@@ -1,10 +1,14 @@
 //! What the client has asked for, and what it may therefore be told.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
+use gateway::config::Settings;
 use shared::message::{Draft, MessageId};
 use shared::stomp::heartbeat::parse_header;
 use shared::stomp::{Command, Decoded, Decoder, Frame, Limits, Version};
+
+use super::manners::Manners;
 
 /// The client's side of the session: every frame that reached the session, in order.
 pub(crate) struct Client {
@@ -16,10 +20,21 @@ pub(crate) struct Client {
     published: usize,
     /// The SUBSCRIBEs, in order.
     subscribes: Vec<usize>,
-    /// What was sent in transactions that are open.
+    /// What was asked for in transactions that are open.
     transactions: HashMap<String, Vec<usize>>,
+    /// What has been acknowledged, and nobody has been told of.
+    acknowledged: Vec<Acknowledged>,
+    manners: Manners,
+    /// Nothing that the client has sent is a reason for an ERROR.
+    is_blameless: bool,
     /// Nothing after it counts: the client said DISCONNECT, or something that is no frame.
     over: bool,
+}
+
+/// A message that the client has acknowledged, and the subscription that it named.
+pub(crate) struct Acknowledged {
+    pub(crate) message: MessageId,
+    pub(crate) subscription: Option<String>,
 }
 
 struct Asked {
@@ -48,9 +63,9 @@ pub(crate) enum Outcome {
 }
 
 impl Client {
-    pub(crate) fn new(frame_bytes: usize) -> Self {
+    pub(crate) fn new(settings: &Arc<Settings>) -> Self {
         let limits = Limits {
-            frame_bytes,
+            frame_bytes: settings.max_frame_bytes,
             ..Limits::default()
         };
         Self {
@@ -60,6 +75,9 @@ impl Client {
             published: 0,
             subscribes: Vec::new(),
             transactions: HashMap::new(),
+            acknowledged: Vec::new(),
+            manners: Manners::new(Arc::clone(settings)),
+            is_blameless: true,
             over: false,
         }
     }
@@ -69,19 +87,26 @@ impl Client {
         if self.over {
             return;
         }
+        if octets.iter().all(|octet| matches!(octet, b'\r' | b'\n')) {
+            self.is_blameless &= !self.manners.may_flood();
+        }
         self.decoder.feed(octets);
         while !self.over {
             match self.decoder.next() {
                 Ok(Some(Decoded::Frame(frame))) => self.ask(frame),
                 Ok(Some(Decoded::HeartBeat)) => {}
                 Ok(None) => return,
-                Err(_) => self.over = true,
+                Err(_) => {
+                    self.over = true;
+                    self.is_blameless = false;
+                }
             }
         }
     }
 
     fn ask(&mut self, frame: Frame) {
         let place = self.asked.len();
+        self.is_blameless &= self.manners.accept(&frame, place == 0);
         let transaction = frame.header("transaction").map(str::to_owned);
         let mut covers = Vec::new();
         match (frame.command, transaction) {
@@ -93,10 +118,20 @@ impl Client {
                 }
             }
             (Command::Send, None) => self.sends.push(place),
-            (Command::Send, Some(name)) => self.transactions.entry(name).or_default().push(place),
+            (Command::Ack | Command::Nack, None) => self.acknowledge(&frame),
+            (Command::Send | Command::Ack | Command::Nack, Some(name)) => {
+                self.transactions.entry(name).or_default().push(place);
+            }
             (Command::Begin, Some(name)) => drop(self.transactions.insert(name, Vec::new())),
             (Command::Commit, Some(name)) => {
-                covers = self.transactions.remove(&name).unwrap_or_default();
+                for place in self.transactions.remove(&name).unwrap_or_default() {
+                    let asked = self.asked[place].frame.clone();
+                    if asked.command == Command::Send {
+                        covers.push(place);
+                    } else {
+                        self.acknowledge(&asked);
+                    }
+                }
                 self.sends.extend(&covers);
             }
             (Command::Abort, Some(name)) => drop(self.transactions.remove(&name)),
@@ -110,6 +145,42 @@ impl Client {
             outcome: None,
             covers,
         });
+    }
+
+    /// By any version's rules: the MESSAGE names its subscription in each of them.
+    fn acknowledge(&mut self, frame: &Frame) {
+        let by_id = frame.header("id").and_then(|id| id.split_once('/'));
+        let (message, subscription) = match by_id {
+            Some((message, subscription)) => (Some(message), Some(subscription)),
+            None => (frame.header("message-id"), frame.header("subscription")),
+        };
+        if let Some(message) = message.and_then(|message| message.parse().ok()) {
+            let subscription = subscription.map(str::to_owned);
+            self.acknowledged.push(Acknowledged {
+                message,
+                subscription,
+            });
+        }
+    }
+
+    /// What has been acknowledged since the last time.
+    pub(crate) fn take_acknowledged(&mut self) -> Vec<Acknowledged> {
+        std::mem::take(&mut self.acknowledged)
+    }
+
+    /// A MESSAGE has come.
+    pub(crate) fn message(&mut self, frame: &Frame) {
+        self.manners.message(frame);
+    }
+
+    /// Something else than what the client has sent may be a reason for an ERROR.
+    pub(crate) fn excuse(&mut self) {
+        self.is_blameless = false;
+    }
+
+    /// Whether it is in the middle of a frame, or of nothing more.
+    pub(crate) fn is_between_frames(&self) -> bool {
+        !self.over && self.decoder.buffered() == 0
     }
 
     /// What its CONNECT said of heart-beats.
@@ -140,6 +211,14 @@ impl Client {
             .expect("a SEND without one is refused");
         assert!(destination.ends_with(draft.room.as_str()));
         place
+    }
+
+    /// Whether a RECEIPT depends on this SEND.
+    pub(crate) fn wants_receipt(&self, place: usize) -> bool {
+        let covered = |asked: &Asked| {
+            asked.covers.contains(&place) && asked.frame.header("receipt").is_some()
+        };
+        self.asked[place].frame.header("receipt").is_some() || self.asked.iter().any(covered)
     }
 
     /// What the `nth` SUBSCRIBE asked for, counted from 0.
@@ -184,7 +263,12 @@ impl Client {
                 Some(Outcome::Accepted(id)) => named == Some(id.to_string().as_str()),
                 _ => false,
             },
-            Command::Subscribe => asked.outcome == Some(Outcome::Earned) && named.is_none(),
+            Command::Subscribe => {
+                // One that ends while it reads the past is told that it does not have it.
+                let is_given_up = receipt.header("recovered") == Some("false") && self.over;
+                let ended = matches!(asked.outcome, Some(Outcome::Earned | Outcome::Dropped));
+                (ended || is_given_up) && named.is_none()
+            }
             Command::Commit => {
                 named.is_none()
                     && asked.covers.iter().all(|place| {
@@ -200,6 +284,7 @@ impl Client {
 
     /// An ERROR has come: what it names has had no RECEIPT.
     pub(crate) fn error(&self, error: &Frame) {
+        assert!(!self.is_blameless, "nothing is a reason for {error:?}");
         if let Some(id) = error.header("receipt-id") {
             let asked =
                 |asked: &Asked| asked.frame.header("receipt") == Some(id) && !asked.receipted;
@@ -226,9 +311,9 @@ impl Client {
             let withheld = |place: &usize| self.asked[*place].outcome == Some(Outcome::Withheld);
             let may_lack = match asked.frame.command {
                 Command::Connect | Command::Stomp => true,
-                // In a transaction that is open or aborted there is no outcome.
                 Command::Send => matches!(asked.outcome, Some(Outcome::Withheld) | None),
-                Command::Subscribe => asked.outcome == Some(Outcome::Dropped),
+                // In a transaction that is open or aborted.
+                Command::Ack | Command::Nack => asked.frame.header("transaction").is_some(),
                 Command::Commit => asked.covers.iter().any(withheld),
                 _ => false,
             };

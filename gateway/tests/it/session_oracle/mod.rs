@@ -7,6 +7,7 @@
 //! [`outputs`] hands them what the session asks its driver to do.
 
 mod client;
+mod manners;
 mod outputs;
 mod reader;
 mod script;

@@ -1,13 +1,14 @@
 //! What the session asks of its driver, carried out and judged.
 
 use gateway::close::CloseReason;
+use gateway::config::ReceiptAfter;
 use gateway::session::output::{Outgoing, Output};
 use shared::message::Span;
 use shared::stomp::heartbeat::{negotiate, parse_header};
 use shared::stomp::{Command, Decoded, Decoder, Frame, Limits, Version};
 
 use super::client::Outcome;
-use super::reader::Reader;
+use super::reader::{Reader, Window};
 use super::world::World;
 
 impl World {
@@ -21,13 +22,23 @@ impl World {
                     self.written(&outgoing);
                 }
             }
-            Output::Deliver(encoded) => {
+            Output::Deliver(delivery) => {
                 self.last_write = self.now;
                 self.session.wrote(self.now);
-                self.written(&encoded.frame);
+                self.written(&delivery.encoded.frame);
             }
-            Output::Publish { token, draft, .. } => {
+            Output::Publish {
+                token,
+                draft,
+                until,
+            } => {
                 let place = self.client.publish(&draft);
+                let is_lasting = self.guarantees.durable || until == ReceiptAfter::Stored;
+                let is_told = self.client.wants_receipt(place);
+                assert!(
+                    is_lasting || !is_told,
+                    "a RECEIPT for what dies with this process"
+                );
                 self.publishes.push((token, place, draft.room));
             }
             Output::Join {
@@ -40,8 +51,10 @@ impl World {
                 let after = subscribe
                     .header("after")
                     .and_then(|after| after.parse().ok());
+                let mode = subscribe.header("ack").unwrap_or("auto");
+                let window = Window::new(mode, self.settings.max_unacknowledged);
                 let journaled = self.guarantees.journaled;
-                let mut reader = Reader::new(room, address, journaled, after, log.len());
+                let mut reader = Reader::new(room, address, journaled, after, log.len(), window);
                 reader.awaits_receipt = subscribe.header("receipt").map(str::to_owned);
                 self.readers.insert(slot, reader);
                 self.joins.push(slot);
@@ -77,13 +90,6 @@ impl World {
                 );
             }
             _ => assert!(self.error.is_some(), "{reason:?} closes without an ERROR"),
-        }
-        if reason == CloseReason::HeartBeatTimeout {
-            let silent = self.now - self.last_heard;
-            assert!(
-                silent >= 2 * self.patience(),
-                "a silence of {silent:?} is no death"
-            );
         }
         self.closed = Some(reason);
     }
@@ -126,6 +132,7 @@ impl World {
                 let reader = reader.expect("a MESSAGE is for a subscription that there is");
                 let log = self.rooms.get(&reader.room).map_or(&[][..], Vec::as_slice);
                 reader.message(&frame, log);
+                self.client.message(&frame);
                 self.seen.push(frame);
             }
             Command::Error => {

@@ -1,6 +1,6 @@
 //! What the client has seen in one subscription.
 
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 
 use gateway::session::output::Address;
@@ -25,6 +25,21 @@ pub(crate) struct Reader {
     /// The place in the room's log of the message that must come next.
     next: usize,
     seen: HashSet<MessageId>,
+    window: Window,
+    /// Ephemeral messages that have been delivered and have not come.
+    pub(crate) ephemeral: usize,
+}
+
+/// What was delivered and is not acknowledged.
+pub(crate) struct Window {
+    /// The header `ack` of SUBSCRIBE.
+    mode: String,
+    /// How many messages it may have.
+    limit: usize,
+    /// The frames in it, oldest first.
+    frames: VecDeque<Frame>,
+    /// What was acknowledged before it was delivered.
+    early: HashSet<MessageId>,
 }
 
 impl Reader {
@@ -36,6 +51,7 @@ impl Reader {
         journaled: bool,
         after: Option<MessageId>,
         said: usize,
+        window: Window,
     ) -> Self {
         Self {
             room,
@@ -48,6 +64,8 @@ impl Reader {
             after,
             next: if after.is_some() { 0 } else { said },
             seen: HashSet::new(),
+            window,
+            ephemeral: 0,
         }
     }
 
@@ -75,7 +93,14 @@ impl Reader {
         let id = frame.header("message-id").expect("every MESSAGE has one");
         let id: MessageId = id.parse().expect("an id of ours");
         assert!(self.seen.insert(id), "{id} came twice in one subscription");
-        if self.journaled {
+        self.window.deliver(id, frame);
+        if frame.header("ephemeral") == Some("true") {
+            assert!(!replayed, "what is ephemeral has no past");
+            self.ephemeral = self
+                .ephemeral
+                .checked_sub(1)
+                .expect("one that was delivered");
+        } else if self.journaled {
             let at = log.binary_search_by_key(&id, |message| message.id);
             let at = at.expect("a message of this room");
             let next = self.next(log);
@@ -94,11 +119,22 @@ impl Reader {
         );
     }
 
+    /// The client has acknowledged a message.
+    pub(crate) fn acknowledge(&mut self, id: MessageId) {
+        self.window.acknowledge(id);
+    }
+
+    /// What the client has not acknowledged and should.
+    pub(crate) fn unacknowledged(&self) -> impl Iterator<Item = &Frame> {
+        self.window.frames.iter()
+    }
+
     /// Everything outstanding has ended well: nothing that was said is missing.
     pub(crate) fn check_complete(&self, log: &[Arc<Message>]) {
         if self.journaled && !self.holes {
             assert_eq!(self.next(log), log.len(), "messages are missing");
         }
+        assert_eq!(self.ephemeral, 0, "ephemeral messages are missing");
         assert!(
             self.awaits_receipt.is_none(),
             "the RECEIPT of SUBSCRIBE is missing"
@@ -108,5 +144,40 @@ impl Reader {
     fn next(&self, log: &[Arc<Message>]) -> usize {
         let known = |message: &Arc<Message>| Some(message.id) <= self.after;
         self.next.max(log.partition_point(known))
+    }
+}
+
+impl Window {
+    pub(crate) fn new(mode: &str, limit: usize) -> Self {
+        Self {
+            mode: mode.to_owned(),
+            limit,
+            frames: VecDeque::new(),
+            early: HashSet::new(),
+        }
+    }
+
+    fn deliver(&mut self, id: MessageId, frame: &Frame) {
+        if self.mode == "auto" {
+            return;
+        }
+        self.frames.push_back(frame.clone());
+        if self.early.contains(&id) {
+            self.acknowledge(id);
+        }
+        assert!(
+            self.frames.len() <= self.limit,
+            "more than the window of unacknowledged messages"
+        );
+    }
+
+    fn acknowledge(&mut self, id: MessageId) {
+        let id_text = id.to_string();
+        let named = |frame: &Frame| frame.header("message-id") == Some(&id_text);
+        match self.frames.iter().position(named) {
+            None => drop(self.early.insert(id)),
+            Some(at) if self.mode == "client" => drop(self.frames.drain(..=at)),
+            Some(at) => drop(self.frames.remove(at)),
+        }
     }
 }

@@ -20,9 +20,22 @@ const FLAGS: [&[&str]; 4] = [
         "--max-subscriptions=2",
         "--max-frame-bytes=1KiB",
         "--max-history=3",
+        "--max-unacknowledged=2",
+        "--max-transactions=2",
+        "--max-transaction-frames=3",
     ],
-    &["--send-rate=2", "--send-burst=3", "--connect-deadline=2s"],
-    &["--receipt-after=stored", "--heartbeat=0s"],
+    &[
+        "--send-rate=2",
+        "--send-burst=3",
+        "--connect-deadline=2s",
+        "--control-rate=2",
+    ],
+    &[
+        "--receipt-after=stored",
+        "--heartbeat=0s",
+        "--max-unacknowledged=1",
+        "--frame-deadline=5s",
+    ],
 ];
 
 #[derive(Parser)]
@@ -277,6 +290,10 @@ fn happen(op: u8, script: &mut Unstructured<'_>, world: &mut World) {
             world.cut(reasons[octet(script) & 3]);
         }
         28..=29 => world.answer_all(),
+        30 => {
+            let how = octet(script);
+            world.whisper(if how & 1 == 0 { "a" } else { "b" }, how as u64 >> 1);
+        }
         _ => {}
     }
 }

@@ -5,6 +5,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use futures_util::FutureExt;
 use gateway::close::CloseReason;
 use gateway::config::Settings;
 use gateway::outbox::{Deliveries, Outbox, outbox};
@@ -18,7 +19,7 @@ use shared::metrics::Metrics;
 use shared::stomp::heartbeat::HeartBeat;
 use shared::stomp::{Frame, Version};
 
-use super::client::{Client, Outcome};
+use super::client::{Acknowledged, Client, Outcome};
 use super::reader::Reader;
 
 /// A client without heart-beats is asked by its transport so often.
@@ -44,6 +45,7 @@ pub(crate) enum Page {
 pub(crate) struct World {
     pub(super) now: Instant,
     pub(super) session: Session,
+    pub(super) settings: Arc<Settings>,
     pub(super) guarantees: Guarantees,
     pub(super) transport: TransportName,
     outbox: Outbox,
@@ -74,6 +76,7 @@ pub(crate) struct World {
     pub(super) said_goodbye: bool,
     pub(super) closed: Option<CloseReason>,
     last_ms: u64,
+    whispers: u64,
 }
 
 impl World {
@@ -98,6 +101,7 @@ impl World {
         let mut world = Self {
             now,
             session,
+            settings: Arc::clone(settings),
             guarantees: *guarantees,
             transport: *transport,
             outbox,
@@ -106,7 +110,7 @@ impl World {
             waiting: VecDeque::new(),
             stuck: false,
             draining: false,
-            client: Client::new(settings.max_frame_bytes),
+            client: Client::new(settings),
             version: Version::V1_0,
             heart_beat: HeartBeat::default(),
             last_heard: now,
@@ -121,6 +125,7 @@ impl World {
             said_goodbye: false,
             closed: None,
             last_ms: 0,
+            whispers: 0,
         };
         if setup.connects {
             world.say(b"CONNECT\naccept-version:1.2\n\n\0", 0);
@@ -150,6 +155,9 @@ impl World {
             return;
         }
         let (token, place, room) = self.publishes.remove(which % self.publishes.len());
+        if answer.is_err() {
+            self.client.excuse();
+        }
         let (answer, outcome) = match answer {
             Ok(true) => {
                 let id = self.append(&room, "sent".into());
@@ -175,6 +183,9 @@ impl World {
             return;
         }
         let slot = self.joins.remove(which % self.joins.len());
+        if !confirmed {
+            self.client.excuse();
+        }
         let wants_past = wants_past(self.client.subscribe(slot.0 as usize));
         if let Some(reader) = self.readers.get_mut(&slot) {
             reader.confirmed = confirmed;
@@ -193,6 +204,9 @@ impl World {
             return;
         }
         let (slot, room, span, limit) = self.reads.remove(which % self.reads.len());
+        if how != Page::Whole {
+            self.client.excuse();
+        }
         let log = self.rooms.entry(room).or_default();
         let mut page = log.clone();
         page.retain(|message| span.contains(message.id));
@@ -212,6 +226,10 @@ impl World {
                 at % 2 == 0
             });
         }
+        // A driver hands over what was delivered before, so that the session knows it again.
+        while let Some(delivery) = self.deliveries.try_next() {
+            self.session.deliver(delivery);
+        }
         let answer = (how != Page::Failed).then_some((page.as_slice(), how == Page::Whole));
         self.session.past(slot, answer);
         self.go_on();
@@ -221,6 +239,30 @@ impl World {
     pub(crate) fn speak(&mut self, room: &str, body: Bytes) {
         let room = RoomName::parse(room).expect("a room name");
         self.append(&room, body);
+        self.go_on();
+    }
+
+    /// Someone else says something in a room that only those who listen hear. Its id is by a clock
+    /// of its own.
+    pub(crate) fn whisper(&mut self, room: &str, ms: u64) {
+        let room = RoomName::parse(room).expect("a room name");
+        self.whispers += 1;
+        let id = MessageId::new(
+            Stamp {
+                ms,
+                seq: self.whispers,
+            },
+            1,
+        );
+        let message = message(id, &room, "psst".into(), true);
+        self.deliver(&message, usize::MAX);
+        for reader in self
+            .readers
+            .values_mut()
+            .filter(|reader| reader.room == room)
+        {
+            reader.ephemeral += 1;
+        }
         self.go_on();
     }
 
@@ -258,7 +300,16 @@ impl World {
 
     fn wake(&mut self, due: Instant) {
         self.now = self.now.max(due);
+        self.client.excuse();
+        let was_closing = self.session.closing().is_some();
         self.session.tick(self.now);
+        if self.session.closing() == Some(CloseReason::HeartBeatTimeout) && !was_closing {
+            let silent = self.now - self.last_heard;
+            assert!(
+                silent >= 2 * self.patience(),
+                "a silence of {silent:?} is no death"
+            );
+        }
         if let Some(next) = self.session.timeout() {
             assert!(
                 next > self.now,
@@ -281,7 +332,9 @@ impl World {
     /// The client's transport shows that it lives.
     pub(crate) fn hear(&mut self) {
         self.last_heard = self.now;
+        self.client.excuse();
         self.session.heard(self.now);
+        self.go_on();
     }
 
     /// The client's socket takes nothing from here on, or takes everything again.
@@ -299,6 +352,7 @@ impl World {
 
     /// The driver has found a reason to end it.
     pub(crate) fn cut(&mut self, reason: CloseReason) {
+        self.client.excuse();
         self.session.cut(reason);
         self.go_on();
     }
@@ -312,6 +366,25 @@ impl World {
             self.confirm(0, true);
             self.page(0, Page::Whole);
         }
+    }
+
+    /// Acknowledges everything, where the client can say so; returns whether there was anything.
+    fn acknowledge_all(&mut self) -> bool {
+        if self.closed.is_some() || !self.client.is_between_frames() {
+            return false;
+        }
+        let mut acks = String::new();
+        for frame in self.readers.values().flat_map(Reader::unacknowledged) {
+            let header = |name| frame.header(name).unwrap_or_default();
+            acks.push_str(&format!(
+                "ACK\nid:{}\nmessage-id:{}\nsubscription:{}\n\n\0",
+                header("ack"),
+                header("message-id"),
+                header("subscription"),
+            ));
+        }
+        self.say(acks.as_bytes(), 0);
+        !acks.is_empty()
     }
 
     /// What holds at any time.
@@ -340,6 +413,9 @@ impl World {
         self.stuck = false;
         self.say(b"", 0);
         self.answer_all();
+        while self.acknowledge_all() {
+            self.answer_all();
+        }
         if self.closed.is_some() {
             return;
         }
@@ -351,6 +427,11 @@ impl World {
         assert!(self.waiting.is_empty());
         self.client.check_complete();
         for reader in self.readers.values() {
+            if reader.unacknowledged().next().is_some() {
+                // The client is in the middle of a frame, and cannot say that it has dealt with
+                // these.
+                continue;
+            }
             reader.check_complete(self.rooms.get(&reader.room).map_or(&[][..], Vec::as_slice));
         }
     }
@@ -369,7 +450,7 @@ impl World {
     }
 
     /// How often the client is to show that it lives.
-    pub(super) fn patience(&self) -> Duration {
+    fn patience(&self) -> Duration {
         self.heart_beat.incoming.unwrap_or(PING_INTERVAL)
     }
 
@@ -382,17 +463,7 @@ impl World {
             },
             0,
         );
-        let message = Arc::new(Message {
-            id,
-            room: room.clone(),
-            sender: UserName::parse("lee").expect("a user name"),
-            content_type: None,
-            headers: Vec::new(),
-            body,
-            idempotency_key: None,
-            prev: None,
-            ephemeral: false,
-        });
+        let message = Arc::new(message(id, room, body, false));
         let log = self.rooms.entry(room.clone()).or_default();
         let at = log.len();
         log.push(Arc::clone(&message));
@@ -405,8 +476,13 @@ impl World {
         for (slot, reader) in &self.readers {
             if reader.room == message.room && reader.said <= at {
                 let frame = message_frame(message, &reader.address, false);
-                let id = message.id;
-                self.outbox.push(*slot, Arc::new(Encoded { id, frame }));
+                let (id, ephemeral) = (message.id, message.ephemeral);
+                let encoded = Encoded {
+                    id,
+                    frame,
+                    ephemeral,
+                };
+                self.outbox.push(*slot, Arc::new(encoded));
             }
         }
     }
@@ -414,6 +490,12 @@ impl World {
     /// What a driver does whenever something has happened.
     fn go_on(&mut self) {
         loop {
+            if let Some(reason) = self.outbox.until_cut().now_or_never()
+                && self.session.closing().is_none()
+            {
+                self.client.excuse();
+                self.session.cut(reason);
+            }
             self.collect();
             if self.closed.is_some() {
                 return;
@@ -427,6 +509,18 @@ impl World {
             {
                 self.last_heard = self.now;
                 self.client.sent(&chunk);
+                for Acknowledged {
+                    message,
+                    subscription,
+                } in self.client.take_acknowledged()
+                {
+                    let named = subscription.as_deref();
+                    for reader in self.readers.values_mut() {
+                        if named.is_none() || reader.address.subscription.as_deref() == named {
+                            reader.acknowledge(message);
+                        }
+                    }
+                }
                 self.session.receive(self.now, &chunk);
             } else {
                 return;
@@ -459,4 +553,18 @@ fn wants_past(frame: &Frame) -> bool {
         || frame
             .header("history")
             .is_some_and(|count| count.parse() != Ok(0))
+}
+
+fn message(id: MessageId, room: &RoomName, body: Bytes, ephemeral: bool) -> Message {
+    Message {
+        id,
+        room: room.clone(),
+        sender: UserName::parse("lee").expect("a user name"),
+        content_type: None,
+        headers: Vec::new(),
+        body,
+        idempotency_key: None,
+        prev: None,
+        ephemeral,
+    }
 }
