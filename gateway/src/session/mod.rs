@@ -287,9 +287,8 @@ impl Session {
                     }
                     Ok(Some(Decoded::HeartBeat)) => continue,
                     Ok(None) => {
-                        let is_unfinished = self.decoder.buffered() > 0;
                         let since = self.unfinished_since.unwrap_or(now);
-                        self.unfinished_since = is_unfinished.then_some(since);
+                        self.unfinished_since = self.decoder.is_unfinished().then_some(since);
                         return;
                     }
                     Err(error) => {

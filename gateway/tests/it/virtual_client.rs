@@ -33,6 +33,7 @@ pub(crate) struct Client {
     pub(crate) now: Instant,
     pub(crate) outbox: Outbox,
     pub(crate) deliveries: Deliveries,
+    metrics: Metrics,
     pub(crate) frames: Vec<Frame>,
     pub(crate) beats: usize,
     pub(crate) pings: usize,
@@ -47,7 +48,8 @@ impl Client {
         let flags = Flags::parse_from(["gateway"].iter().chain(flags));
         let settings = Arc::new(Settings::from_args(&flags.gateway).unwrap());
         let now = Instant::now();
-        let (outbox, deliveries) = outbox(1 << 20, Metrics::new().gateway);
+        let metrics = Metrics::new();
+        let (outbox, deliveries) = outbox(1 << 20, metrics.gateway.clone());
         Self {
             session: Session::new(
                 settings,
@@ -59,6 +61,7 @@ impl Client {
             now,
             outbox,
             deliveries,
+            metrics,
             frames: Vec::new(),
             beats: 0,
             pings: 0,
@@ -168,6 +171,11 @@ impl Client {
         let delivery = self.deliveries.try_next().unwrap();
         self.session.deliver(delivery);
         self.collect();
+    }
+
+    /// What waits for the client, in octets.
+    pub(crate) fn outbox_bytes(&self) -> i64 {
+        self.metrics.gateway.outbox_bytes.get()
     }
 
     /// The ids of the MESSAGEs so far, and whether each was replayed.

@@ -154,6 +154,15 @@ impl Decoder {
         self.buffer.len() + headers
     }
 
+    /// Whether a frame, or a line end between frames, has begun and is not complete.
+    pub fn is_unfinished(&self) -> bool {
+        match self.state {
+            State::Between => !self.buffer.is_empty(),
+            State::Command | State::Headers(_) | State::Body(..) => true,
+            State::Failed(_) => false,
+        }
+    }
+
     /// The header `receipt` of the frame that is not complete, or of the one that failed, where it
     /// was read before: what an ERROR about that frame should name (STOMP 1.2, section "ERROR").
     pub fn receipt(&self) -> Option<&str> {

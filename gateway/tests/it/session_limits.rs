@@ -1,0 +1,266 @@
+//! The session's limits on what carries no message, and the receipts that every end still owes.
+
+use std::time::Duration;
+
+use gateway::close::CloseReason;
+use gateway::session::output::Slot;
+use shared::stomp::Command;
+
+use crate::virtual_client::{Client, message_id};
+
+#[test]
+fn a_flood_of_control_frames_is_cut_off_and_a_busy_client_is_not() {
+    let flood = [
+        "\n",
+        "\r\n",
+        "",
+        "BEGIN\ntransaction:t\n\n\0ABORT\ntransaction:t\n\n\0",
+        "SUBSCRIBE\nid:a\ndestination:/topic/rooms/r\n\n\0",
+    ];
+    for frames in flood {
+        let mut client = Client::connected(&["--control-rate", "5"]);
+        let mut said = 0;
+        while client.closed.is_none() {
+            assert!(said < 100, "{frames:?} is never too much");
+            client.say(frames);
+            if let Some(slot) = client.joins.pop() {
+                client.confirm(slot.0);
+                client.say("UNSUBSCRIBE\nid:a\n\n\0");
+            }
+            said += 1;
+        }
+        assert_eq!(client.closed, Some(CloseReason::RateLimited), "{frames:?}");
+        assert!(said > 20, "{frames:?}: ten times the rate is a burst");
+    }
+
+    let mut client = Client::connected(&["--control-rate", "5"]);
+    for _ in 0..100 {
+        client.session.heard(client.now);
+    }
+    client.collect();
+    assert_eq!(client.closed, Some(CloseReason::RateLimited), "pings count");
+
+    // Hundreds of rooms at once, then a heart-beat a second and many messages with padding.
+    let mut client = Client::connected(&["--max-subscriptions", "900"]);
+    for id in 0..900 {
+        client.say(&format!(
+            "SUBSCRIBE\nid:{id}\ndestination:/topic/rooms/r\n\n\0"
+        ));
+        client.confirm(id);
+    }
+    for id in 1..2_000 {
+        client.say("SEND\ndestination:/app/rooms/r\n\nx\0\n\n");
+        client.accept(id);
+        client.live(0, id);
+    }
+    for _ in 0..200 {
+        client.pass(Duration::from_secs(1));
+        client.say("\n");
+    }
+    assert_eq!(client.closed, None);
+}
+
+#[test]
+fn a_control_frame_too_many_is_named_by_its_receipt_and_no_limit_is_a_choice() {
+    let pair = "BEGIN\ntransaction:t\n\n\0ABORT\ntransaction:t\nreceipt:r\n\n\0";
+    let mut client = Client::connected(&["--control-rate", "1"]);
+    while client.closed.is_none() {
+        client.frames.clear();
+        client.say(pair);
+    }
+    let error = client.frames.pop().unwrap();
+    assert_eq!(error.header("code"), Some("rate-limited"));
+    // CONNECT was the first of ten: the last that is allowed is a BEGIN.
+    assert_eq!(error.header("receipt-id"), Some("r"));
+
+    let mut client = Client::connected(&["--control-rate", "0"]);
+    client.say(&pair.repeat(5_000));
+    assert_eq!(client.closed, None);
+}
+
+#[test]
+fn a_frame_that_has_begun_must_end_in_time() {
+    let mut client = Client::connected(&["--frame-deadline", "5s"]);
+    client.say("SEND\ndestination:/app/rooms/r\nreceipt:q\n");
+    for _ in 0..4 {
+        client.pass(Duration::from_secs(1));
+        client.say("h:x\n");
+    }
+    client.pass(Duration::from_millis(999));
+    assert_eq!(client.closed, None);
+    client.pass(Duration::from_millis(1));
+    let error = client.take();
+    assert_eq!(error.header("code"), Some("frame-timeout"));
+    assert_eq!(error.header("receipt-id"), Some("q"));
+    assert_eq!(client.closed, Some(CloseReason::FrameTimeout));
+
+    for begun in ["S", "SEND\n", "SEND\n\n", "SEND\n\nx", "\r"] {
+        let mut client = Client::connected(&["--frame-deadline", "5s"]);
+        client.say(begun);
+        client.pass(Duration::from_secs(5));
+        assert_eq!(client.closed, Some(CloseReason::FrameTimeout), "{begun:?}");
+    }
+}
+
+#[test]
+fn each_frame_has_its_own_deadline() {
+    let mut client = Client::connected(&["--frame-deadline", "5s"]);
+    client.say("SEND\ndestination:/app/rooms/r\n\n");
+    for id in 1..9 {
+        client.pass(Duration::from_secs(4));
+        client.say("x\0SEND\ndestination:/app/rooms/r\n\n");
+        client.accept(id);
+    }
+    client.say("x\0");
+    client.pass(Duration::from_secs(20));
+    assert_eq!(client.closed, None, "between frames there is no deadline");
+}
+
+#[test]
+fn a_frame_that_we_do_not_read_has_no_deadline() {
+    let mut client = Client::connected(&["--frame-deadline", "5s"]);
+    client.say("SUBSCRIBE\nid:a\ndestination:/topic/rooms/r\n\n\0SEND\n");
+    client.say("destination:/app/rooms/r\n\n");
+    client.say("x\0SEND\ndestination:/app/rooms/r\n\n");
+    assert!(!client.session.wants_input());
+    client.pass(Duration::from_secs(6));
+    client.confirm(0);
+    client.pass(Duration::from_secs(4));
+    assert_eq!(client.closed, None);
+    client.say("x\0");
+    assert_eq!(client.publishes.len(), 2);
+}
+
+#[test]
+fn a_frame_that_nobody_will_read_is_no_reason_to_wake_up() {
+    let mut client = Client::connected(&["--frame-deadline", "5s"]);
+    client.say("SEND\ndestination:/app/rooms/r\nreceipt:1\n\n\0SEND\n");
+    client.session.drain();
+    client.pass(Duration::from_secs(6));
+    assert_eq!(client.closed, None, "what is in flight is finished first");
+    assert!(client.session.timeout().unwrap() > client.now);
+}
+
+#[test]
+fn a_client_that_reads_slowly_is_given_its_time_when_it_is_heard_again() {
+    let mut client = Client::connected(&["--frame-deadline", "5s"]);
+    let pair = "BEGIN\ntransaction:t\nreceipt:b\n\n\0ABORT\ntransaction:t\nreceipt:a\n\n\0";
+    let frames = format!("{}SEND\n", pair.repeat(200));
+    client.session.receive(client.now, frames.as_bytes());
+    assert!(
+        !client.session.wants_input(),
+        "nothing of it has been written"
+    );
+    client.session.tick(client.now + Duration::from_secs(6));
+    client.collect();
+    assert!(client.session.wants_input());
+    client.pass(Duration::from_secs(10));
+    assert_eq!(client.closed, None);
+    client.pass(Duration::from_secs(1));
+    assert_eq!(client.closed, Some(CloseReason::FrameTimeout));
+}
+
+#[test]
+fn a_malformed_frame_is_named_by_the_receipt_that_was_read() {
+    let large = "x".repeat(70_000);
+    for (frame, reason) in [
+        (
+            "SEND\nreceipt:q\ncontent-length:1\n\nxx\0",
+            CloseReason::ProtocolError,
+        ),
+        (
+            "SEND\nreceipt:q\ncontent-length:x\n\nx\0",
+            CloseReason::ProtocolError,
+        ),
+        (
+            "SEND\nreceipt:q\nnonsense\n\nx\0",
+            CloseReason::ProtocolError,
+        ),
+        ("SEND\nreceipt:q\nreceipt:r\n\0", CloseReason::ProtocolError),
+        ("BEGIN\nreceipt:q\n\nx\0", CloseReason::ProtocolError),
+        (
+            "SEND\nreceipt:q\ncontent-length:999999\n\nx\0",
+            CloseReason::FrameTooLarge,
+        ),
+        (
+            &format!("SEND\nreceipt:q\n\n{large}\0"),
+            CloseReason::FrameTooLarge,
+        ),
+    ] {
+        for pieces in [1, 7, 100_000] {
+            let mut client = Client::connected(&[]);
+            for piece in frame.as_bytes().chunks(pieces) {
+                client.session.receive(client.now, piece);
+            }
+            client.collect();
+            let error = client.take();
+            assert_eq!(error.header("receipt-id"), Some("q"), "{reason:?}");
+            assert_eq!(client.closed, Some(reason));
+        }
+    }
+    let mut client = Client::connected(&[]);
+    client.say("BEGIN\ntransaction:t\nreceipt:fine\n\n\0NONSENSE\nreceipt:q\n\n\0");
+    assert_eq!(client.take().header("receipt-id"), Some("fine"));
+    assert_eq!(client.take().header("receipt-id"), None);
+}
+
+#[test]
+fn a_subscription_that_the_broker_does_not_confirm_is_named_by_its_receipt() {
+    let mut client = Client::connected(&[]);
+    client.say("SUBSCRIBE\nid:a\ndestination:/topic/rooms/r\nreceipt:q\n\n\0");
+    client.session.joined(client.now, Slot(0), false);
+    client.collect();
+    assert_eq!(client.take().header("receipt-id"), Some("q"));
+    assert_eq!(client.closed, Some(CloseReason::BrokerUnavailable));
+}
+
+#[test]
+fn a_subscribe_that_is_overtaken_by_its_end_is_told_that_its_past_is_not_whole() {
+    for end in [
+        "UNSUBSCRIBE\nid:a\nreceipt:e\n\n\0",
+        "DISCONNECT\nreceipt:e\n\n\0",
+    ] {
+        let mut client = Client::connected(&[]);
+        client.say(&format!(
+            "SUBSCRIBE\nid:a\ndestination:/topic/rooms/r\nafter:{}\nreceipt:s\n\n\0",
+            message_id(1)
+        ));
+        client.confirm(0);
+        client.say(end);
+        let receipt = client.take();
+        assert_eq!(receipt.header("receipt-id"), Some("s"));
+        assert_eq!(receipt.header("recovered"), Some("false"));
+        assert_eq!(client.take().header("receipt-id"), Some("e"));
+        assert!(client.frames.is_empty());
+    }
+}
+
+#[test]
+fn every_frame_but_connect_has_its_receipt() {
+    let mut client = Client::connected(&[]);
+    client.say("SUBSCRIBE\nid:a\ndestination:/topic/rooms/r\nack:client\nreceipt:1\n\n\0");
+    client.confirm(0);
+    client.live(0, 1);
+    client.live(0, 2);
+    client.messages();
+    let [one, two] = [1, 2].map(message_id);
+    client.say("SEND\ndestination:/app/rooms/r\nreceipt:2\n\n\0");
+    client.accept(1);
+    client.say(&format!(
+        "ACK\nid:{one}/a\nreceipt:3\n\n\0NACK\nid:{two}/a\nreceipt:4\n\n\0"
+    ));
+    client.say("BEGIN\ntransaction:t\nreceipt:5\n\n\0ABORT\ntransaction:t\nreceipt:6\n\n\0");
+    client.say("BEGIN\ntransaction:t\nreceipt:7\n\n\0COMMIT\ntransaction:t\nreceipt:8\n\n\0");
+    client.say("UNSUBSCRIBE\nid:a\nreceipt:9\n\n\0DISCONNECT\nreceipt:10\n\n\0");
+    let told: Vec<_> = client
+        .frames
+        .iter()
+        .map(|frame| (frame.command, frame.header("receipt-id").unwrap()))
+        .collect();
+    let numbers: Vec<_> = (1..=10).map(|number| number.to_string()).collect();
+    let expected: Vec<_> = numbers
+        .iter()
+        .map(|number| (Command::Receipt, number.as_str()))
+        .collect();
+    assert_eq!(told, expected);
+}
