@@ -1,15 +1,17 @@
 //! What must hold for one session whatever happens to it, in whatever order: one check that the
 //! property tests, the kept corpus and the fuzz target `session` share.
 //!
-//! A script is octets. [`script`] reads them as events, [`world`] carries them out on a session and
-//! plays its driver, its broker and its rooms with a virtual clock, [`client`] knows what the
-//! client has asked for and judges what it gets, [`reader`] does so for one subscription, and
-//! [`outputs`] hands them what the session asks its driver to do.
+//! A script is octets. [`script`] reads them as events, and [`world`] carries them out on a session:
+//! it plays its driver and its broker with a virtual clock, [`rooms`] what others say. [`client`]
+//! knows what the client has asked for and judges what it gets, [`reader`] does so for one
+//! subscription, [`manners`] says whether there is any reason for an ERROR, and [`outputs`] hands
+//! them what the session asks its driver to do.
 
 mod client;
 mod manners;
 mod outputs;
 mod reader;
+mod rooms;
 mod script;
 mod world;
 

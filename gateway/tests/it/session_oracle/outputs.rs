@@ -2,12 +2,12 @@
 
 use gateway::close::CloseReason;
 use gateway::config::ReceiptAfter;
-use gateway::session::output::{Outgoing, Output};
+use gateway::session::output::{Outgoing, Output, Slot};
 use shared::message::Span;
 use shared::stomp::heartbeat::{negotiate, parse_header};
 use shared::stomp::{Command, Decoded, Decoder, Frame, Limits, Version};
 
-use super::client::Outcome;
+use super::client::{Outcome, Receipted};
 use super::reader::{Reader, Window};
 use super::world::World;
 
@@ -55,13 +55,13 @@ impl World {
                 let window = Window::new(mode, self.settings.max_unacknowledged);
                 let journaled = self.guarantees.journaled;
                 let mut reader = Reader::new(room, address, journaled, after, log.len(), window);
-                reader.awaits_receipt = subscribe.header("receipt").map(str::to_owned);
+                reader.awaits_receipt = subscribe.header("receipt").is_some();
                 self.readers.insert(slot, reader);
                 self.joins.push(slot);
             }
             Output::Leave(slot) => {
                 let left = self.readers.remove(&slot).expect("what was joined");
-                if left.awaits_receipt.is_some() {
+                if left.awaits_receipt {
                     self.client
                         .subscribed(slot.0 as usize, Some(Outcome::Dropped));
                 }
@@ -100,6 +100,7 @@ impl World {
         match frame.command {
             Command::Connected => {
                 let version = frame.header("version").and_then(Version::parse);
+                self.is_connected = true;
                 self.version = version.expect("CONNECTED has the version");
                 if self.version > Version::V1_0 {
                     let ours = frame
@@ -110,17 +111,12 @@ impl World {
                 }
             }
             Command::Receipt => {
-                self.said_goodbye = self.client.receipt(&frame);
-                let receipt = frame.header("receipt-id").map(str::to_owned);
-                // Of two subscriptions with one receipt's name the older has it first.
-                let live = self
-                    .readers
-                    .iter_mut()
-                    .find(|(_, reader)| reader.awaits_receipt == receipt && reader.confirmed);
-                if let Some((_, reader)) = live
-                    && frame.header("message-id").is_none()
+                let receipted = self.client.receipt(&frame);
+                self.said_goodbye = receipted == Receipted::Disconnect;
+                if let Receipted::Subscribe(nth) = receipted
+                    && let Some(reader) = self.readers.get_mut(&slot(nth))
                 {
-                    reader.awaits_receipt = None;
+                    reader.awaits_receipt = false;
                     assert!(frame.header("recovered") != Some("true") || !reader.holes);
                 }
             }
@@ -172,4 +168,9 @@ impl World {
         );
         frame
     }
+}
+
+/// Sessions number their subscriptions from 0.
+fn slot(nth: usize) -> Slot {
+    Slot(u32::try_from(nth).expect("few subscriptions"))
 }

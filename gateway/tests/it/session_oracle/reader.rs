@@ -14,7 +14,7 @@ pub(crate) struct Reader {
     /// The broker has confirmed.
     pub(crate) confirmed: bool,
     /// SUBSCRIBE asked for a receipt that has not come.
-    pub(crate) awaits_receipt: Option<String>,
+    pub(crate) awaits_receipt: bool,
     /// A page was not whole, so that what follows need not be next to what came before.
     pub(crate) holes: bool,
     /// How many messages the room had said before.
@@ -57,7 +57,7 @@ impl Reader {
             room,
             address,
             confirmed: false,
-            awaits_receipt: None,
+            awaits_receipt: false,
             holes: false,
             said,
             journaled,
@@ -87,7 +87,7 @@ impl Reader {
         assert!(self.confirmed, "a MESSAGE before the broker's confirmation");
         let replayed = frame.header("replayed") == Some("true");
         assert!(
-            replayed || self.awaits_receipt.is_none(),
+            replayed || !self.awaits_receipt,
             "the RECEIPT of SUBSCRIBE stands between the past and what is live"
         );
         let id = frame.header("message-id").expect("every MESSAGE has one");
@@ -135,10 +135,7 @@ impl Reader {
             assert_eq!(self.next(log), log.len(), "messages are missing");
         }
         assert_eq!(self.ephemeral, 0, "ephemeral messages are missing");
-        assert!(
-            self.awaits_receipt.is_none(),
-            "the RECEIPT of SUBSCRIBE is missing"
-        );
+        assert!(!self.awaits_receipt, "the RECEIPT of SUBSCRIBE is missing");
     }
 
     fn next(&self, log: &[Arc<Message>]) -> usize {

@@ -139,7 +139,12 @@ fn say(op: u8, script: &mut Unstructured<'_>, world: &World, out: &mut Vec<u8>) 
     };
     let receipt = octet(script);
     if receipt & 1 == 1 {
-        frame.push_str(&format!("receipt:{}\n", receipt >> 1));
+        frame.push_str(&format!("receipt:{}", receipt >> 1));
+        if matches!(op, 6..=9) {
+            // Which of two subscriptions is live must not be in doubt.
+            frame.push_str(&format!("-{}", script.len()));
+        }
+        frame.push('\n');
     }
     out.extend_from_slice(frame.as_bytes());
     out.push(b'\n');

@@ -4,17 +4,15 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use futures_util::FutureExt;
 use gateway::close::CloseReason;
 use gateway::config::Settings;
 use gateway::outbox::{Deliveries, Outbox, outbox};
-use gateway::session::message::message_frame;
-use gateway::session::output::{Encoded, Output, Slot};
+use gateway::session::output::{Output, Slot};
 use gateway::session::{Published, Session};
 use gateway::transport::TransportName;
 use shared::broker::{Accepted, Guarantees, PublishError};
-use shared::message::{Message, MessageId, RoomName, Span, Stamp, UserName};
+use shared::message::{Message, RoomName, Span};
 use shared::metrics::Metrics;
 use shared::stomp::heartbeat::HeartBeat;
 use shared::stomp::{Frame, Version};
@@ -48,7 +46,7 @@ pub(crate) struct World {
     pub(super) settings: Arc<Settings>,
     pub(super) guarantees: Guarantees,
     pub(super) transport: TransportName,
-    outbox: Outbox,
+    pub(super) outbox: Outbox,
     deliveries: Deliveries,
     /// What the client has written and its socket holds back.
     unsent: Vec<u8>,
@@ -60,6 +58,8 @@ pub(crate) struct World {
     pub(super) client: Client,
     pub(super) version: Version,
     pub(super) heart_beat: HeartBeat,
+    /// CONNECTED has come, and with it `version` and `heart_beat`.
+    pub(super) is_connected: bool,
     pub(super) last_heard: Instant,
     pub(super) last_write: Instant,
     /// The publishes without an answer: the token, which SEND it is, and its room.
@@ -75,8 +75,8 @@ pub(crate) struct World {
     /// DISCONNECT's RECEIPT has come.
     pub(super) said_goodbye: bool,
     pub(super) closed: Option<CloseReason>,
-    last_ms: u64,
-    whispers: u64,
+    pub(super) last_ms: u64,
+    pub(super) whispers: u64,
 }
 
 impl World {
@@ -113,6 +113,7 @@ impl World {
             client: Client::new(settings),
             version: Version::V1_0,
             heart_beat: HeartBeat::default(),
+            is_connected: false,
             last_heard: now,
             last_write: now,
             publishes: Vec::new(),
@@ -213,7 +214,14 @@ impl World {
         span.cut(&mut page, limit);
         if let Some(reader) = self.readers.get_mut(&slot) {
             if span == Span::Newest && how != Page::Failed {
-                reader.begin_at(log.len() - page.len());
+                let first = log.len() - page.len();
+                // Of a page with holes nothing need be left, but what came meanwhile is.
+                let held = if how == Page::Holed {
+                    reader.said
+                } else {
+                    first
+                };
+                reader.begin_at(first.min(held));
             }
             reader.holes |= how != Page::Whole;
             self.client
@@ -232,50 +240,6 @@ impl World {
         }
         let answer = (how != Page::Failed).then_some((page.as_slice(), how == Page::Whole));
         self.session.past(slot, answer);
-        self.go_on();
-    }
-
-    /// Someone else says something in a room.
-    pub(crate) fn speak(&mut self, room: &str, body: Bytes) {
-        let room = RoomName::parse(room).expect("a room name");
-        self.append(&room, body);
-        self.go_on();
-    }
-
-    /// Someone else says something in a room that only those who listen hear. Its id is by a clock
-    /// of its own.
-    pub(crate) fn whisper(&mut self, room: &str, ms: u64) {
-        let room = RoomName::parse(room).expect("a room name");
-        self.whispers += 1;
-        let id = MessageId::new(
-            Stamp {
-                ms,
-                seq: self.whispers,
-            },
-            1,
-        );
-        let message = message(id, &room, "psst".into(), true);
-        self.deliver(&message, usize::MAX);
-        for reader in self
-            .readers
-            .values_mut()
-            .filter(|reader| reader.room == room)
-        {
-            reader.ephemeral += 1;
-        }
-        self.go_on();
-    }
-
-    /// The broker delivers a message again, which only a journaled one is known to do.
-    pub(crate) fn repeat(&mut self, room: &str, back: usize) {
-        let room = RoomName::parse(room).expect("a room name");
-        let log = self.rooms.entry(room).or_default();
-        if !self.guarantees.journaled || log.is_empty() {
-            return;
-        }
-        let at = log.len() - 1 - back % log.len();
-        let message = Arc::clone(&log[at]);
-        self.deliver(&message, at);
         self.go_on();
     }
 
@@ -303,7 +267,10 @@ impl World {
         self.client.excuse();
         let was_closing = self.session.closing().is_some();
         self.session.tick(self.now);
-        if self.session.closing() == Some(CloseReason::HeartBeatTimeout) && !was_closing {
+        if self.session.closing() == Some(CloseReason::HeartBeatTimeout)
+            && !was_closing
+            && self.is_connected
+        {
             let silent = self.now - self.last_heard;
             assert!(
                 silent >= 2 * self.patience(),
@@ -454,41 +421,8 @@ impl World {
         self.heart_beat.incoming.unwrap_or(PING_INTERVAL)
     }
 
-    fn append(&mut self, room: &RoomName, body: Bytes) -> MessageId {
-        self.last_ms += 1;
-        let id = MessageId::new(
-            Stamp {
-                ms: self.last_ms,
-                seq: 0,
-            },
-            0,
-        );
-        let message = Arc::new(message(id, room, body, false));
-        let log = self.rooms.entry(room.clone()).or_default();
-        let at = log.len();
-        log.push(Arc::clone(&message));
-        self.deliver(&message, at);
-        id
-    }
-
-    /// Delivers what stands at `at` in its room's log to those who had joined before.
-    fn deliver(&mut self, message: &Message, at: usize) {
-        for (slot, reader) in &self.readers {
-            if reader.room == message.room && reader.said <= at {
-                let frame = message_frame(message, &reader.address, false);
-                let (id, ephemeral) = (message.id, message.ephemeral);
-                let encoded = Encoded {
-                    id,
-                    frame,
-                    ephemeral,
-                };
-                self.outbox.push(*slot, Arc::new(encoded));
-            }
-        }
-    }
-
     /// What a driver does whenever something has happened.
-    fn go_on(&mut self) {
+    pub(super) fn go_on(&mut self) {
         loop {
             if let Some(reason) = self.outbox.until_cut().now_or_never()
                 && self.session.closing().is_none()
@@ -553,18 +487,4 @@ fn wants_past(frame: &Frame) -> bool {
         || frame
             .header("history")
             .is_some_and(|count| count.parse() != Ok(0))
-}
-
-fn message(id: MessageId, room: &RoomName, body: Bytes, ephemeral: bool) -> Message {
-    Message {
-        id,
-        room: room.clone(),
-        sender: UserName::parse("lee").expect("a user name"),
-        content_type: None,
-        headers: Vec::new(),
-        body,
-        idempotency_key: None,
-        prev: None,
-        ephemeral,
-    }
 }
