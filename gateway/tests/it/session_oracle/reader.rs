@@ -78,7 +78,10 @@ impl Reader {
     pub(crate) fn is_named(&self, frame: &Frame) -> bool {
         match &self.address.subscription {
             Some(id) => frame.header("subscription") == Some(id),
-            None => frame.header("destination") == Some(&self.address.destination),
+            None => {
+                frame.header("subscription").is_none()
+                    && frame.header("destination") == Some(&self.address.destination)
+            }
         }
     }
 

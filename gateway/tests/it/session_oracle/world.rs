@@ -342,13 +342,17 @@ impl World {
         }
         let mut acks = String::new();
         for frame in self.readers.values().flat_map(Reader::unacknowledged) {
-            let header = |name| frame.header(name).unwrap_or_default();
-            acks.push_str(&format!(
-                "ACK\nid:{}\nmessage-id:{}\nsubscription:{}\n\n\0",
-                header("ack"),
-                header("message-id"),
-                header("subscription"),
-            ));
+            acks.push_str("ACK\n");
+            for (name, header) in [
+                ("id", "ack"),
+                ("message-id", "message-id"),
+                ("subscription", "subscription"),
+            ] {
+                if let Some(value) = frame.header(header) {
+                    acks.push_str(&format!("{name}:{value}\n"));
+                }
+            }
+            acks.push_str("\n\0");
         }
         self.say(acks.as_bytes(), 0);
         !acks.is_empty()
