@@ -219,7 +219,9 @@ impl Session {
             };
             self.step(slot, step);
         }
-        self.read();
+        if self.closing().is_none() {
+            self.read();
+        }
     }
 
     /// A live MESSAGE for one of the subscriptions.

@@ -337,7 +337,8 @@ impl World {
 
     /// Acknowledges everything, where the client can say so; returns whether there was anything.
     fn acknowledge_all(&mut self) -> bool {
-        if self.closed.is_some() || !self.client.is_between_frames() {
+        let can_say = self.client.is_between_frames() && self.waiting.is_empty();
+        if self.closed.is_some() || !can_say {
             return false;
         }
         let mut acks = String::new();
