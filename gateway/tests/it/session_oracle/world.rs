@@ -397,13 +397,16 @@ impl World {
             "everything in flight is finished, and the drain is not"
         );
         assert!(self.waiting.is_empty());
+        if self
+            .readers
+            .values()
+            .any(|reader| reader.unacknowledged().next().is_some())
+        {
+            // The client is in the middle of a frame, and cannot say that it has dealt with these.
+            return;
+        }
         self.client.check_complete();
         for reader in self.readers.values() {
-            if reader.unacknowledged().next().is_some() {
-                // The client is in the middle of a frame, and cannot say that it has dealt with
-                // these.
-                continue;
-            }
             reader.check_complete(self.rooms.get(&reader.room).map_or(&[][..], Vec::as_slice));
         }
     }
