@@ -264,6 +264,11 @@ impl<T: Transport> Connection<T> {
                 self.session.joined(Instant::now(), slot, confirmed);
             }
             Answer::Past(slot, page) => {
+                // What the page repeats of what was delivered before it is known only to a
+                // session that has it.
+                while let Some(delivery) = self.deliveries.try_next() {
+                    self.session.deliver(delivery);
+                }
                 let page = page
                     .as_ref()
                     .map(|page| (page.messages.as_slice(), page.complete));

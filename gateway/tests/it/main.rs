@@ -24,6 +24,7 @@ mod serving;
 mod session;
 mod session_acknowledgements;
 mod session_limits;
+mod session_oracle;
 mod session_properties;
 mod session_transactions;
 mod slow;

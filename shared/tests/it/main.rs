@@ -5,6 +5,7 @@ mod admin;
 mod broker_conformance;
 mod message;
 mod stomp_examples;
+mod stomp_oracle;
 mod stomp_properties;
 mod stomp_vectors;
 mod store_conformance;

@@ -3,16 +3,10 @@
 use bytes::Bytes;
 use proptest::collection::vec;
 use proptest::prelude::*;
-use proptest::sample::{Index, select};
-use shared::stomp::{Command, DecodeError, Decoded, Decoder, Frame, Limits, Version, encode};
+use proptest::sample::select;
+use shared::stomp::{Command, Decoded, Decoder, Frame, Limits, Version, encode};
 
-/// Limits that short input reaches.
-const TIGHT: Limits = Limits {
-    frame_bytes: 96,
-    headers: 4,
-    header_bytes: 24,
-    headers_bytes: 40,
-};
+use crate::stomp_oracle::{Case, TIGHT};
 
 proptest! {
     #[test]
@@ -54,68 +48,34 @@ proptest! {
     }
 
     #[test]
-    fn pieces_make_no_difference(
-        octets in stream(),
+    fn any_octets_in_any_pieces_are_the_same_frames_within_the_limits(
+        octets in prop_oneof![1 => vec(any::<u8>(), 0..300), 3 => stream()],
         version in proptest::option::of(select(&Version::ALL[..])),
         tight in any::<bool>(),
-        cuts in vec(any::<Index>(), 0..12),
+        sizes in vec(any::<u8>(), 0..6),
     ) {
         let limits = if tight { TIGHT } else { Limits::default() };
-        let whole = decode(&[&octets], version, limits);
-        let mut cuts = cuts.iter().map(|cut| cut.index(octets.len() + 1)).collect::<Vec<_>>();
-        cuts.extend([0, octets.len()]);
-        cuts.sort_unstable();
-        let pieces = cuts.windows(2).map(|cut| &octets[cut[0]..cut[1]]).collect::<Vec<_>>();
-        prop_assert_eq!(&decode(&pieces, version, limits), &whole);
-        let single = octets.chunks(1).collect::<Vec<_>>();
-        prop_assert_eq!(&decode(&single, version, limits), &whole);
-    }
-
-    #[test]
-    fn any_octets_are_held_within_the_limits(
-        octets in prop_oneof![vec(any::<u8>(), 0..300), stream()],
-        piece in 1_usize..40,
-        version in proptest::option::of(select(&Version::ALL[..])),
-    ) {
-        let mut decoder = Decoder::new(TIGHT);
-        if let Some(version) = version {
-            decoder.set_version(version);
-        }
-        for piece in octets.chunks(piece) {
-            decoder.feed(piece);
-            while let Ok(Some(decoded)) = decoder.next() {
-                if let Decoded::Frame(frame) = decoded {
-                    prop_assert!(frame.body.len() < TIGHT.frame_bytes);
-                    prop_assert!(frame.headers.len() <= TIGHT.headers);
-                }
-            }
-            prop_assert!(decoder.buffered() <= TIGHT.frame_bytes);
-        }
+        Case { version, limits, sizes: &sizes, octets: &octets }.check();
+        Case { version, limits, sizes: &[], octets: &octets }.check();
     }
 }
 
-/// Everything that the pieces hold, and the error that ended it.
-fn decode(
-    pieces: &[&[u8]],
-    version: Option<Version>,
-    limits: Limits,
-) -> (Vec<Decoded>, Option<DecodeError>) {
-    let mut decoder = Decoder::new(limits);
-    if let Some(version) = version {
-        decoder.set_version(version);
-    }
-    let mut all = Vec::new();
-    for piece in pieces {
-        decoder.feed(piece);
-        loop {
-            match decoder.next() {
-                Ok(Some(decoded)) => all.push(decoded),
-                Ok(None) => break,
-                Err(error) => return (all, Some(error)),
-            }
+/// What the fuzz target has found, and the examples that it started from.
+#[test]
+fn the_kept_corpus_of_the_decoder_holds() {
+    let corpus = concat!(env!("CARGO_MANIFEST_DIR"), "/../fuzz/corpus/decoder");
+    let mut files = 0;
+    for entry in std::fs::read_dir(corpus).unwrap() {
+        let path = entry.unwrap().path();
+        let data = std::fs::read(&path).unwrap();
+        // Shown when the test fails.
+        println!("{}", path.display());
+        if let Some(case) = Case::of(&data) {
+            case.check();
+            files += 1;
         }
     }
-    (all, None)
+    assert!(files > 20, "{corpus} has only {files} cases");
 }
 
 /// A frame that the version can express without loss.
