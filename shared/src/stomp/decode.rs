@@ -4,6 +4,7 @@ use std::mem;
 
 use bytes::{Buf, Bytes, BytesMut};
 
+use super::escape::unescape;
 use super::{Command, DecodeError, Frame, HeaderList, Version};
 
 /// A body of at least so many octets is handed out without copying it, unless most of what was read
@@ -463,26 +464,4 @@ impl Head {
             .find(|(name, _)| *name == "receipt")
             .map(|(_, value)| value)
     }
-}
-
-/// STOMP 1.2 and 1.1, Value Encoding; 1.0 has none. An escape that is not defined, or has no end,
-/// is an error.
-fn unescape(mut text: &str, version: Version, out: &mut String) -> Result<(), DecodeError> {
-    if version == Version::V1_0 {
-        out.push_str(text);
-        return Ok(());
-    }
-    while let Some(at) = memchr::memchr(b'\\', text.as_bytes()) {
-        out.push_str(&text[..at]);
-        out.push(match text.as_bytes().get(at + 1) {
-            Some(b'n') => '\n',
-            Some(b'c') => ':',
-            Some(b'\\') => '\\',
-            Some(b'r') if version == Version::V1_2 => '\r',
-            _ => return Err(DecodeError::BadEscape),
-        });
-        text = &text[at + 2..];
-    }
-    out.push_str(text);
-    Ok(())
 }

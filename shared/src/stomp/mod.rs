@@ -6,6 +6,7 @@
 mod decode;
 mod encode;
 mod error;
+mod escape;
 mod frame;
 pub mod heartbeat;
 
