@@ -55,6 +55,7 @@ fn event() -> impl Strategy<Value = Vec<u8>> {
         1 => any::<[u8; 3]>().prop_map(|[how, filler, receipt]| vec![0, how | 14, filler, receipt]),
         4 => any::<[u8; 3]>().prop_map(|[how, past, receipt]| vec![6, how & 0x67, past, receipt]),
         1 => any::<[u8; 2]>().prop_map(|[id, receipt]| vec![10, id, receipt]),
+        2 => any::<[u8; 2]>().prop_map(|[how, receipt]| vec![30, how, receipt]),
         1 => Just(vec![26, 0]),
     ];
     let odd = prop_oneof![

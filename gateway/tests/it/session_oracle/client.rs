@@ -219,6 +219,12 @@ impl Client {
             .header("destination")
             .expect("a SEND without one is refused");
         assert!(destination.ends_with(draft.room.as_str()));
+        let is_queue = destination.starts_with("/user/");
+        let is_kept = match is_queue {
+            true => sent.header("persist") == Some("true"),
+            false => sent.header("ephemeral") != Some("true"),
+        };
+        assert_eq!(draft.ephemeral, !is_kept, "what is kept is what is to be");
         place
     }
 

@@ -66,7 +66,7 @@ impl Manners {
             }
             _ if is_first => false,
             Command::Send => {
-                let rooms = ["/app/rooms/a", "/app/rooms/b"];
+                let rooms = ["/app/rooms/a", "/app/rooms/b", "/user/kim/queue/q"];
                 frame
                     .header("destination")
                     .is_some_and(|to| rooms.contains(&to))

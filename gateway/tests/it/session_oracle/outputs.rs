@@ -36,10 +36,15 @@ impl World {
                 let is_lasting = self.guarantees.durable || until == ReceiptAfter::Stored;
                 let is_told = self.client.wants_receipt(place);
                 assert!(
-                    is_lasting || !is_told,
+                    is_lasting || !is_told || draft.ephemeral,
                     "a RECEIPT for what dies with this process"
                 );
-                self.publishes.push((token, place, draft.room));
+                assert!(
+                    !draft.ephemeral || until == ReceiptAfter::Accepted,
+                    "a RECEIPT that waits for what is never stored"
+                );
+                self.publishes
+                    .push((token, place, draft.room, draft.ephemeral));
             }
             Output::Join {
                 slot,

@@ -21,6 +21,20 @@ impl World {
     /// of its own.
     pub(crate) fn whisper(&mut self, room: &str, ms: u64) {
         let room = RoomName::parse(room).expect("a room name");
+        self.pass_on(&room, ms);
+        self.go_on();
+    }
+
+    /// The broker accepts what the client has sent.
+    pub(super) fn accept(&mut self, room: &RoomName, ephemeral: bool) -> MessageId {
+        match ephemeral {
+            true => self.pass_on(room, 0),
+            false => self.append(room, "sent".into()),
+        }
+    }
+
+    /// The broker passes on what is not to be stored.
+    fn pass_on(&mut self, room: &RoomName, ms: u64) -> MessageId {
         self.whispers += 1;
         let id = MessageId::new(
             Stamp {
@@ -29,16 +43,16 @@ impl World {
             },
             1,
         );
-        let message = message(id, &room, "psst".into(), true);
+        let message = message(id, room, "psst".into(), true);
         self.deliver(&message, usize::MAX);
         for reader in self
             .readers
             .values_mut()
-            .filter(|reader| reader.room == room)
+            .filter(|reader| reader.room == *room)
         {
             reader.ephemeral += 1;
         }
-        self.go_on();
+        id
     }
 
     /// The broker delivers a message again, which only a journaled one is known to do.
@@ -55,7 +69,7 @@ impl World {
     }
 
     /// The broker accepts a message.
-    pub(super) fn append(&mut self, room: &RoomName, body: Bytes) -> MessageId {
+    fn append(&mut self, room: &RoomName, body: Bytes) -> MessageId {
         self.last_ms += 1;
         let id = MessageId::new(
             Stamp {

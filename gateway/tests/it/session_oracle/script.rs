@@ -95,6 +95,7 @@ pub(crate) fn step(script: &mut Unstructured<'_>, world: &mut World) {
 fn say(op: u8, script: &mut Unstructured<'_>, world: &World, out: &mut Vec<u8>) -> Result<()> {
     let mut frame = match op {
         0..=5 => send(script, world),
+        30..=31 => send_elsewhere(script),
         6..=9 => subscribe(script, world),
         10..=11 => format!("UNSUBSCRIBE\nid:{}\n", octet(script) % 4),
         12..=14 => acknowledge("ACK", script, world),
@@ -148,7 +149,7 @@ fn say(op: u8, script: &mut Unstructured<'_>, world: &World, out: &mut Vec<u8>) 
     }
     out.extend_from_slice(frame.as_bytes());
     out.push(b'\n');
-    if op <= 5 {
+    if matches!(op, 0..=5 | 30..=31) {
         // Numbered, so that what is published out of order is seen.
         out.extend_from_slice(format!("{}", script.len()).as_bytes());
     }
@@ -167,6 +168,21 @@ fn send(script: &mut Unstructured<'_>, _world: &World) -> String {
         6 => frame.push_str("idempotency-key:k\n"),
         7 => frame.push_str(&format!("filler:{}\n", "x".repeat(16 * octet(script)))),
         _ => {}
+    }
+    frame
+}
+
+/// A SEND that is not stored like those of a room: to a user's queue, or for those who listen.
+fn send_elsewhere(script: &mut Unstructured<'_>) -> String {
+    let how = octet(script);
+    let mut frame = match how & 3 {
+        0 => "SEND\ndestination:/user/kim/queue/q\n".to_owned(),
+        1 => "SEND\ndestination:/user/kim/queue/q\npersist:true\n".to_owned(),
+        2 => "SEND\ndestination:/app/rooms/a\nephemeral:true\n".to_owned(),
+        _ => "SEND\ndestination:/app/rooms/b\nephemeral:true\n".to_owned(),
+    };
+    if let more @ 1..=3 = how >> 2 & 7 {
+        frame.push_str(&format!("transaction:t{}\n", more - 1));
     }
     frame
 }

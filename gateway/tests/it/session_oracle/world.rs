@@ -62,8 +62,8 @@ pub(crate) struct World {
     pub(super) is_connected: bool,
     pub(super) last_heard: Instant,
     pub(super) last_write: Instant,
-    /// The publishes without an answer: the token, which SEND it is, and its room.
-    pub(super) publishes: Vec<(u64, usize, RoomName)>,
+    /// The publishes without an answer: token, which SEND it is, its room, whether ephemeral.
+    pub(super) publishes: Vec<(u64, usize, RoomName, bool)>,
     pub(super) joins: Vec<Slot>,
     pub(super) reads: Vec<(Slot, RoomName, Span, usize)>,
     pub(super) rooms: BTreeMap<RoomName, Vec<Arc<Message>>>,
@@ -155,13 +155,13 @@ impl World {
         if self.publishes.is_empty() {
             return;
         }
-        let (token, place, room) = self.publishes.remove(which % self.publishes.len());
+        let (token, place, room, ephemeral) = self.publishes.remove(which % self.publishes.len());
         if answer.is_err() {
             self.client.excuse();
         }
         let (answer, outcome) = match answer {
             Ok(true) => {
-                let id = self.append(&room, "sent".into());
+                let id = self.accept(&room, ephemeral);
                 (
                     Ok(Published::Done(Accepted {
                         id,
