@@ -77,7 +77,7 @@ fn ack_id(message: MessageId, address: &Address) -> String {
 /// Whether a header of a SEND or POST travels with the message. The others steer this server, carry
 /// credentials, or are the server's to say.
 pub(crate) fn is_forwarded(name: &str) -> bool {
-    const OURS: [&str; 21] = [
+    const OURS: [&str; 25] = [
         "body-encoding",
         "destination",
         "content-length",
@@ -99,6 +99,10 @@ pub(crate) fn is_forwarded(name: &str) -> bool {
         "login",
         "passcode",
         "authorization",
+        "x-authorization",
+        "x-auth-token",
+        "x-csrf-token",
+        "x-xsrf-token",
     ];
     !OURS.iter().any(|ours| name.eq_ignore_ascii_case(ours))
 }

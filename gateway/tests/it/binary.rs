@@ -126,8 +126,13 @@ fn the_readme_has_every_flag_and_every_reason() {
         let (alone, named) = (format!("`--{flag}`"), format!("`--{flag} "));
         let mut with_it = rows
             .iter()
-            .filter(|row| row.contains(&alone) || row.contains(&named));
+            .filter(|row| row.starts_with("| `--"))
+            .filter(|row| {
+                let flags = row.split(" | ").next().unwrap_or_default();
+                flags.contains(&alone) || flags.contains(&named)
+            });
         let row = with_it.next().unwrap_or_else(|| panic!("--{flag}"));
+        assert_eq!(with_it.next(), None, "--{flag} has two rows");
         let default = text.split_once("[default: ");
         let default = default.map(|(_, rest)| rest.split_once(']').unwrap().0);
         // The table has no URL, and says what 0 means.

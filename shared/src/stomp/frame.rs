@@ -231,7 +231,15 @@ impl HeaderList {
 impl fmt::Debug for HeaderList {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // A log must not show what a client authenticates with.
-        let hide = |name| matches!(name, "passcode" | "authorization" | "Authorization");
+        const SECRETS: [&str; 6] = [
+            "passcode",
+            "authorization",
+            "x-authorization",
+            "x-auth-token",
+            "x-csrf-token",
+            "x-xsrf-token",
+        ];
+        let hide = |name: &str| SECRETS.iter().any(|it| name.eq_ignore_ascii_case(it));
         f.debug_map()
             .entries(
                 self.iter()

@@ -397,7 +397,9 @@ fn heart_beats_take_the_longer_interval_of_each_direction() {
 fn a_log_of_headers_shows_no_secret() {
     let frame = new(Command::Connect)
         .with("login", "ann")
-        .with("passcode", "hunter2");
+        .with("passcode", "hunter2")
+        .with("AUTHORIZATION", "hunter2")
+        .with("X-Auth-Token", "hunter2");
     let shown = format!("{frame:?}");
     assert!(
         shown.contains("ann") && !shown.contains("hunter2"),

@@ -23,7 +23,8 @@ async fn application_headers_are_forwarded_and_those_that_are_ours_or_secret_nev
         "SEND\ndestination:/app/rooms/r\ncontent-type:text/plain\ncolour:blue\n\
          transaction:no\nreceipt:no\nReceipt:no\nsubscription:no\nSUBSCRIPTION:no\nmessage-id:no\nMessage-Id:no\n\
          sender:no\nSender:no\nlogin:no\nLogin:no\npasscode:no\nPassCode:no\n\
-         authorization:no\nAuthorization:no\nTransaction:no\nack:no\nAck:no\n\
+         authorization:no\nAuthorization:no\nX-Authorization:no\nX-Auth-Token:no\n\
+         X-CSRF-TOKEN:no\nx-xsrf-token:no\nTransaction:no\nack:no\nAck:no\n\
          created-at:no\nprev:no\nreplayed:no\nephemeral:false\nEphemeral:no\npersist:false\n\
          idempotency-key:no\nreceipt-after:accepted\nrecovered:no\nContent-Type:no\n\
          content-length:2\nContent-Length:9\nDestination:no\nbody-encoding:no\n\
