@@ -116,13 +116,16 @@ mod tests {
 
     use bytes::Bytes;
     use futures_util::FutureExt;
+    use http_body_util::BodyExt;
     use tokio::sync::Semaphore;
-    use tokio::time::{Instant, advance};
+    use tokio::time::{Instant, advance, timeout};
     use tokio_util::sync::CancellationToken;
 
     use super::Polled;
     use crate::place::Place;
     use crate::session::output::Outgoing;
+    use crate::sockjs::envelope::Envelope;
+    use crate::sockjs::receiver::Receiver;
     use crate::sockjs::session::{ReceiveError, Session};
     use crate::transport::{Incoming, Transport, TransportName};
     use crate::websocket::WRITE_BUFFER;
@@ -323,6 +326,69 @@ mod tests {
                 }
             }
             assert_eq!(lingering.await.unwrap(), seconds);
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+    async fn what_goes_out_and_comes_in_is_whole_and_in_order_on_several_threads() {
+        const EACH: usize = 3000;
+        // Long enough to fill what may wait many times.
+        let numbers = || (0..EACH).map(|number| format!("{number:0400}"));
+        for envelope in [Envelope::Xhr, Envelope::XhrStreaming] {
+            let Fixture {
+                session,
+                mut polled,
+            } = fixture();
+            let task = tokio::spawn(async move {
+                let (mut out, mut taken) = (numbers(), Vec::new());
+                while out.len() > 0 || taken.len() < EACH {
+                    while polled.is_flushed()
+                        && polled.has_room()
+                        && let Some(number) = out.next()
+                    {
+                        polled.queue(Outgoing::Text(number.into())).unwrap();
+                    }
+                    match polled.next().await {
+                        Incoming::Data(octets) => taken.push(octets),
+                        Incoming::Alive | Incoming::Flushed => {}
+                        ended => panic!("{ended:?}"),
+                    }
+                }
+                polled.close(3000, "bye", SECOND * 60).await;
+                taken
+            });
+            let sends = Arc::clone(&session);
+            let sender = tokio::spawn(async move {
+                for number in numbers() {
+                    let message = vec![Bytes::from(number)];
+                    sends.receive(message, SECOND * 60).await.unwrap();
+                }
+            });
+            let received = async {
+                let mut received: Vec<String> = Vec::new();
+                loop {
+                    let slots = Arc::new(Semaphore::new(1));
+                    let place = Place::new(slots.try_acquire_owned().unwrap());
+                    let number = session.attach(place);
+                    let receiver =
+                        Receiver::new(Arc::clone(&session), number, envelope.clone(), 5000);
+                    let answer = receiver.collect().await.unwrap().to_bytes();
+                    for frame in str::from_utf8(&answer).unwrap().lines() {
+                        match frame.split_at(1) {
+                            ("a", array) => {
+                                let array: Vec<String> = serde_json::from_str(array).unwrap();
+                                received.extend(array);
+                            }
+                            ("c", _) => return received,
+                            _ => {}
+                        }
+                    }
+                }
+            };
+            let received = timeout(SECOND * 60, received).await.expect("an end");
+            assert!(received.into_iter().eq(numbers()));
+            sender.await.unwrap();
+            assert!(task.await.unwrap().into_iter().eq(numbers()));
         }
     }
 }

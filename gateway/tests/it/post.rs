@@ -195,7 +195,10 @@ async fn an_answer_waits_for_what_the_flag_says_and_on_a_broker_that_forgets_for
         assert_eq!(answer.status, 504, "{query}");
     }
     let _storing = embedded.storing().await;
-    forgetful.post("r", &message).await.created();
+    until("the store to have one in time", async || {
+        forgetful.post("r", &message).await.status == 201
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -181,7 +181,12 @@ impl Driver {
                     self.broken = link.name;
                     self.reconnects.inc();
                     // What this process gave an id has no token: nobody can say if it was heard.
-                    self.batch.retain(|queued| queued.request.id.is_none());
+                    self.batch.retain(|Queued { request, .. }| {
+                        if request.id.is_some() {
+                            request.series.fail();
+                        }
+                        request.id.is_none()
+                    });
                 }
             }
         }

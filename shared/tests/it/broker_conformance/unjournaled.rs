@@ -2,10 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use shared::broker::{Event, Guarantees};
+use shared::broker::{Event, Guarantees, PublishError};
 use shared::config::Delivery;
-use shared::message::{GatewayId, Span};
+use shared::message::{Draft, GatewayId, Series, Span};
 
+use super::lossy::Lossy;
 use super::{Backend, Kind, accept, draft, entries, event, ids, keyed, message, room, settled};
 
 super::on_every_backend!(
@@ -93,4 +94,25 @@ async fn what_a_slow_persister_cannot_take_is_lost_and_counted() {
     // There is room again.
     let id = accept(&broker, big).await;
     assert_eq!(ids(&entries(&mut feed, 1).await), [id]);
+}
+
+#[tokio::test]
+async fn what_follows_a_publish_whose_answer_is_lost_is_not_accepted_without_a_journal_either() {
+    let mut backend = start(Kind::Redis).await;
+    let lossy = Lossy::start(backend.redis().port()).await;
+    backend.settings.url = lossy.url();
+    let broker = backend.broker().await;
+    accept(&broker, draft("a", "before")).await;
+    let series = Series::default();
+    let of_series = |number: usize| Draft {
+        series: series.clone(),
+        ..draft("a", number)
+    };
+    lossy.lose_next();
+    let lost = broker.publish(of_series(1)).await;
+    assert_eq!(lost, Err(PublishError::Unavailable));
+    assert!(lossy.has_lost());
+    let follower = broker.publish(of_series(2)).await;
+    assert_eq!(follower, Err(PublishError::Unavailable));
+    accept(&broker, draft("a", "other")).await;
 }
