@@ -23,8 +23,8 @@ use self::post::Posts;
 use crate::Gateway;
 use crate::answer::{Answer, empty, error, method_not_allowed, set};
 use crate::config::{Origins, Settings};
+use crate::pages::Page;
 use crate::past::Past;
-use crate::server::Page;
 
 /// The description of this API, as OpenAPI 3.1.
 pub(crate) const DESCRIPTION: Page = Page {
