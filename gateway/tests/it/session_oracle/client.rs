@@ -259,14 +259,17 @@ impl Client {
     /// Returns what that was.
     pub(crate) fn receipt(&mut self, receipt: &Frame) -> Receipted {
         let id = receipt.header("receipt-id").expect("every RECEIPT has one");
-        let place = (0..self.asked.len())
-            .find(|place| {
-                let asked = &self.asked[*place];
-                !asked.receipted
-                    && asked.frame.header("receipt") == Some(id)
-                    && self.has_earned(asked, receipt)
-            })
-            .unwrap_or_else(|| panic!("nothing has earned this RECEIPT: {receipt:?}"));
+        let may_be = |place: &usize| {
+            let asked = &self.asked[*place];
+            !asked.receipted
+                && asked.frame.header("receipt") == Some(id)
+                && self.has_earned(asked, receipt)
+        };
+        // Of two that have the same id, the one in a transaction may have to wait for ever.
+        let is_alone = |place: &usize| self.asked[*place].frame.header("transaction").is_none();
+        let mut places = (0..self.asked.len()).filter(may_be);
+        let first = places.clone().find(is_alone).or_else(|| places.next());
+        let place = first.unwrap_or_else(|| panic!("nothing has earned this RECEIPT: {receipt:?}"));
         self.asked[place].receipted = true;
         match self.asked[place].frame.command {
             Command::Subscribe => Receipted::Subscribe(
