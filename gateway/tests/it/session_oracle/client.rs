@@ -265,10 +265,14 @@ impl Client {
                 && asked.frame.header("receipt") == Some(id)
                 && self.has_earned(asked, receipt)
         };
-        // Of two that have the same id, the one in a transaction may have to wait for ever.
-        let is_alone = |place: &usize| self.asked[*place].frame.header("transaction").is_none();
+        // Of two that have the same id, an ACK in a transaction may have to wait for ever.
+        let is_sure = |place: &usize| {
+            let frame = &self.asked[*place].frame;
+            !matches!(frame.command, Command::Ack | Command::Nack)
+                || frame.header("transaction").is_none()
+        };
         let mut places = (0..self.asked.len()).filter(may_be);
-        let first = places.clone().find(is_alone).or_else(|| places.next());
+        let first = places.clone().find(is_sure).or_else(|| places.next());
         let place = first.unwrap_or_else(|| panic!("nothing has earned this RECEIPT: {receipt:?}"));
         self.asked[place].receipted = true;
         match self.asked[place].frame.command {
