@@ -189,6 +189,11 @@ pub enum ReceiptAfter {
 }
 
 impl ReceiptAfter {
+    /// What is spelt so, in a flag, a header or a query.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        Self::from_str(text, false).ok()
+    }
+
     /// What an answer waits for where this is asked for. On a broker that is not durable that is
     /// the store: what would die with this process is not yet what a receipt says. No store has an
     /// ephemeral message, whose answer is the broker's alone.

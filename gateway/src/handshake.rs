@@ -5,8 +5,8 @@ use std::time::Duration;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use hyper::header::{
-    CONNECTION, HOST, HeaderMap, HeaderName, HeaderValue, ORIGIN, SEC_WEBSOCKET_ACCEPT,
-    SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE,
+    CONNECTION, HOST, HeaderMap, HeaderName, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY,
+    SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE,
 };
 use hyper::upgrade::OnUpgrade;
 use hyper::{Method, Request, StatusCode, Version};
@@ -17,6 +17,7 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use crate::answer::{Answer, empty, error, method_not_allowed, set};
 use crate::config::Origins;
+use crate::origin::Page;
 use crate::transport::TransportName;
 use crate::websocket::Socket;
 
@@ -83,12 +84,10 @@ pub(crate) fn check<B>(request: &Request<B>, origins: &Origins) -> Result<Grant,
     {
         return Err(Refusal::Key);
     }
-    let host = headers.get(HOST).ok_or(Refusal::Host)?.to_str().ok();
-    if let Some(origin) = headers.get(ORIGIN)
-        && !origin
-            .to_str()
-            .is_ok_and(|origin| origins.allow(origin, host))
-    {
+    if !headers.contains_key(HOST) {
+        return Err(Refusal::Host);
+    }
+    if origins.judge(headers) == Page::Foreign {
         return Err(Refusal::Origin);
     }
     Ok(Grant {

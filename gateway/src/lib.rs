@@ -18,6 +18,7 @@ mod origin;
 mod pages;
 
 mod answer;
+mod tag;
 
 pub mod transport;
 

@@ -2,11 +2,36 @@
 
 use std::str::FromStr;
 
+use hyper::header::{HOST, HeaderMap, HeaderValue, ORIGIN};
+
+/// Whether the page that a request comes from may talk to this server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Page<'a> {
+    /// The request names none: it does not come from a page, or the browser does not say.
+    Unnamed,
+    /// The page's origin, which may.
+    Allowed(&'a HeaderValue),
+    /// A page of an origin that may not.
+    Foreign,
+}
+
 /// The origins of `--allowed-origin`. The server's own is always allowed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Origins(pub Vec<AllowedOrigin>);
 
 impl Origins {
+    /// Judges a request by its `Origin`.
+    pub(crate) fn judge<'a>(&self, headers: &'a HeaderMap) -> Page<'a> {
+        let host = headers.get(HOST).and_then(|host| host.to_str().ok());
+        match headers.get(ORIGIN) {
+            None => Page::Unnamed,
+            Some(origin) => match origin.to_str() {
+                Ok(text) if self.allow(text, host) => Page::Allowed(origin),
+                _ => Page::Foreign,
+            },
+        }
+    }
+
     /// Whether a page of this origin may talk to the server that it reaches as `host` (the `Host`
     /// header). The scheme of the server's own origin is not compared: a proxy may have ended TLS.
     pub fn allow(&self, origin: &str, host: Option<&str>) -> bool {

@@ -1,16 +1,16 @@
 //! Files that the program carries inside it: the chat page of the standalone server.
 
 use std::collections::HashMap;
-use std::hash::{DefaultHasher, Hash, Hasher};
 
 use bytes::Bytes;
 use hyper::header::{
     CACHE_CONTROL, CONTENT_SECURITY_POLICY, ETAG, HeaderMap, HeaderName, HeaderValue,
-    IF_NONE_MATCH, REFERRER_POLICY,
+    REFERRER_POLICY,
 };
 use hyper::{Method, StatusCode};
 
 use crate::answer::{Answer, empty, method_not_allowed, set, with_body};
+use crate::tag::{is_known, tag};
 
 /// Only what this server itself serves is loaded, run or connected to.
 const POLICY: &str = "default-src 'self'; object-src 'none'; base-uri 'none'; form-action 'self'; \
@@ -37,10 +37,7 @@ pub(crate) struct Shelf(HashMap<&'static str, (Page, HeaderValue)>);
 impl Shelf {
     pub(crate) fn new(pages: Pages) -> Self {
         let tagged = pages.0.into_iter().map(|page| {
-            let mut hasher = DefaultHasher::new();
-            page.body.hash(&mut hasher);
-            let tag = format!("\"{:016x}\"", hasher.finish());
-            let tag = HeaderValue::try_from(tag).expect("hexadecimal digits are visible ASCII");
+            let tag = tag(&page.body);
             (page.path, (page, tag))
         });
         Self(tagged.collect())
@@ -81,15 +78,4 @@ impl Shelf {
         }
         Some(answer)
     }
-}
-
-/// `If-None-Match` (RFC 9110, section 13.1.2), by the weak comparison.
-fn is_known(tag: &HeaderValue, headers: &HeaderMap) -> bool {
-    headers
-        .get_all(IF_NONE_MATCH)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .map(str::trim)
-        .any(|known| known == "*" || known.strip_prefix("W/").unwrap_or(known) == tag)
 }

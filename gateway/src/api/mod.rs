@@ -12,8 +12,7 @@ use std::sync::Arc;
 use hyper::body::Body;
 use hyper::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
-    ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ALLOW, HOST, HeaderMap, HeaderValue,
-    ORIGIN, VARY,
+    ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ALLOW, VARY,
 };
 use hyper::{Method, Request, StatusCode};
 use percent_encoding::percent_decode_str;
@@ -22,7 +21,8 @@ use shared::message::{InvalidName, RoomName};
 use self::post::Posts;
 use crate::Gateway;
 use crate::answer::{Answer, empty, error, method_not_allowed, set};
-use crate::config::{Origins, Settings};
+use crate::config::Settings;
+use crate::origin;
 use crate::pages::Page;
 use crate::past::Past;
 
@@ -70,11 +70,11 @@ impl Api {
     pub(crate) async fn answer<B: Body>(&self, room: &str, request: Request<B>) -> Answer {
         let (head, body) = request.into_parts();
         let query = head.uri.query().unwrap_or_default();
-        let origin = allowed_origin(&head.headers, &self.settings.origins);
+        let page = self.settings.origins.judge(&head.headers);
         let mut answer = match (&head.method, &self.posts) {
             (&Method::GET | &Method::HEAD, _) => history::answer(room, query, &self.past).await,
             (&Method::POST, Some(posts)) => {
-                let is_allowed = origin.is_some() || !head.headers.contains_key(ORIGIN);
+                let is_allowed = page != origin::Page::Foreign;
                 posts.answer(room, is_allowed, &head, body).await
             }
             (&Method::OPTIONS, _) => {
@@ -93,7 +93,7 @@ impl Api {
         };
         // The answer differs by origin, which a cache between has to know also where there is none.
         set(&mut answer, VARY, "Origin");
-        if let Some(origin) = origin {
+        if let origin::Page::Allowed(origin) = page {
             answer
                 .headers_mut()
                 .insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
@@ -109,16 +109,6 @@ impl Api {
             "GET, HEAD, OPTIONS"
         }
     }
-}
-
-/// The origin of the page that asks, where there is one and it may.
-fn allowed_origin<'a>(headers: &'a HeaderMap, origins: &Origins) -> Option<&'a HeaderValue> {
-    let host = headers.get(HOST).and_then(|host| host.to_str().ok());
-    headers.get(ORIGIN).filter(|origin| {
-        origin
-            .to_str()
-            .is_ok_and(|origin| origins.allow(origin, host))
-    })
 }
 
 /// The room that stands percent-encoded in a path.

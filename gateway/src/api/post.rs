@@ -146,12 +146,8 @@ fn check_type(headers: &HeaderMap) -> Result<(), Refusal> {
 fn receipt(query: &str) -> Result<Option<ReceiptAfter>, Refusal> {
     let mut receipt = None;
     for (name, value) in form_urlencoded::parse(query.as_bytes()) {
-        let wanted = match (&*name, &*value) {
-            ("receipt", "accepted") => ReceiptAfter::Accepted,
-            ("receipt", "stored") => ReceiptAfter::Stored,
-            _ => return Err(Refusal::Query),
-        };
-        if receipt.replace(wanted).is_some() {
+        let wanted = ReceiptAfter::parse(&value).filter(|_| name == "receipt");
+        if receipt.replace(wanted.ok_or(Refusal::Query)?).is_some() {
             return Err(Refusal::Query);
         }
     }

@@ -126,7 +126,7 @@ impl Session {
         if self
             .subscriptions
             .iter()
-            .any(|s| is_named(&s.address, &address))
+            .any(|s| is_named(&s.address, frame.header("id"), destination))
         {
             return refuse(CloseReason::DuplicateSubscription, "this id is in use");
         }
@@ -162,17 +162,10 @@ impl Session {
         if id.is_none() && (self.version > Version::V1_0 || destination.is_none()) {
             return refuse(CloseReason::BadHeader, "the header `id` is missing");
         }
-        let named = Address {
-            version: self.version,
-            subscription: id.map(Arc::from),
-            destination: destination.unwrap_or_default().into(),
-            acknowledged: false,
-            text_only: self.transport.is_sockjs(),
-        };
         let Some(at) = self
             .subscriptions
             .iter()
-            .position(|s| is_named(&s.address, &named))
+            .position(|s| is_named(&s.address, id, destination.unwrap_or_default()))
         else {
             return refuse(
                 CloseReason::UnknownSubscription,
@@ -225,15 +218,14 @@ pub(super) fn required<'a>(frame: &'a Frame, name: &str) -> Result<&'a str, Refu
 
 /// What a frame's RECEIPT is to wait for, where it says so.
 pub(super) fn receipt_after(frame: &Frame) -> Result<Option<ReceiptAfter>, Refusal> {
-    match frame.header("receipt-after") {
-        None => Ok(None),
-        Some("accepted") => Ok(Some(ReceiptAfter::Accepted)),
-        Some("stored") => Ok(Some(ReceiptAfter::Stored)),
-        Some(_) => refuse(
-            CloseReason::BadHeader,
-            "receipt-after is accepted or stored",
-        ),
-    }
+    let Some(text) = frame.header("receipt-after") else {
+        return Ok(None);
+    };
+    let Some(after) = ReceiptAfter::parse(text) else {
+        let text = "receipt-after is accepted or stored";
+        return refuse(CloseReason::BadHeader, text);
+    };
+    Ok(Some(after))
 }
 
 /// Whether a SEND is only for those who listen now: what goes to a room is stored unless it says
@@ -264,10 +256,9 @@ fn flag(frame: &Frame, name: &str) -> Result<bool, Refusal> {
     }
 }
 
-/// Whether two subscriptions have the same name: the id, or the destination where there is none.
-fn is_named(one: &Address, other: &Address) -> bool {
-    one.subscription == other.subscription
-        && (one.subscription.is_some() || one.destination == other.destination)
+/// Whether this names the subscription: its id, or its destination where it has none.
+fn is_named(address: &Address, id: Option<&str>, destination: &str) -> bool {
+    address.subscription.as_deref() == id && (id.is_some() || *address.destination == *destination)
 }
 
 fn forwarded(frame: &Frame) -> Vec<(Box<str>, Box<str>)> {

@@ -3,13 +3,14 @@
 use hyper::header::{
     ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
     ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_HEADERS, ALLOW,
-    CACHE_CONTROL, CONTENT_TYPE, COOKIE, EXPIRES, HOST, HeaderMap, HeaderValue, ORIGIN, REFERER,
+    CACHE_CONTROL, CONTENT_TYPE, COOKIE, EXPIRES, HOST, HeaderMap, HeaderValue, REFERER,
     SET_COOKIE, VARY,
 };
 use hyper::{Request, StatusCode};
 
 use crate::answer::{Answer, empty, set};
 use crate::config::Origins;
+use crate::origin::Page;
 
 /// What nothing between us and a client may keep or change.
 const NOT_CACHED: &str = "no-store, no-cache, no-transform, must-revalidate, max-age=0";
@@ -34,15 +35,12 @@ impl Access {
     /// `None` when the page may not.
     pub(super) fn judge<B>(request: &Request<B>, origins: &Origins) -> Option<Self> {
         let headers = request.headers();
-        let host = text(headers, HOST.as_str());
-        let allows = |origin: &str| origins.allow(origin, host);
-        match headers.get(ORIGIN) {
-            Some(origin) => {
-                if !origin.to_str().is_ok_and(allows) {
-                    return None;
-                }
-            }
-            None => {
+        let origin = match origins.judge(headers) {
+            Page::Allowed(origin) => Some(origin.clone()),
+            Page::Foreign => return None,
+            Page::Unnamed => {
+                let host = text(headers, HOST.as_str());
+                let allows = |origin: &str| origins.allow(origin, host);
                 let is_foreign = matches!(
                     text(headers, "sec-fetch-site"),
                     Some("cross-site" | "same-site")
@@ -52,10 +50,11 @@ impl Access {
                 {
                     return None;
                 }
+                None
             }
-        }
+        };
         Some(Self {
-            origin: headers.get(ORIGIN).cloned(),
+            origin,
             asked_headers: headers
                 .get(ACCESS_CONTROL_REQUEST_HEADERS)
                 .filter(|names| !names.is_empty())

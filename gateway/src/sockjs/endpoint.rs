@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::BodyExt;
 use hyper::body::Body;
-use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue};
+use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue, X_CONTENT_TYPE_OPTIONS};
 use hyper::{Method, Request, Response, StatusCode};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -124,7 +124,7 @@ impl<C: Serve> Endpoint<C> {
         rest: &str,
         peer: Peer,
         place: &Arc<Place>,
-    ) -> Response<http_body_util::combinators::UnsyncBoxBody<Bytes, std::convert::Infallible>>
+    ) -> Answer
     where
         B: Body<Error: Into<Box<dyn Error + Send + Sync>>>,
     {
@@ -182,11 +182,7 @@ impl<C: Serve> Endpoint<C> {
         let receiver = Receiver::new(session, number, envelope, self.options.stream_limit);
         let mut answer = Response::new(receiver.boxed_unsync());
         set(&mut answer, CONTENT_TYPE, content_type);
-        set(
-            &mut answer,
-            hyper::header::X_CONTENT_TYPE_OPTIONS,
-            "nosniff",
-        );
+        set(&mut answer, X_CONTENT_TYPE_OPTIONS, "nosniff");
         // A proxy that gathers answers would never hand on one that does not end.
         let buffering = HeaderName::from_static("x-accel-buffering");
         answer

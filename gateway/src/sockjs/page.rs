@@ -1,18 +1,18 @@
 //! What an endpoint answers without a session: the greeting, `/info` and the frame for browsers
 //! without CORS (protocol 0.3.3, section "Static URLs").
 
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::str::FromStr;
 
 use bytes::Bytes;
 use hyper::StatusCode;
-use hyper::header::{CONTENT_SECURITY_POLICY, ETAG, HeaderMap, HeaderValue, IF_NONE_MATCH};
+use hyper::header::{CONTENT_SECURITY_POLICY, ETAG, HeaderMap, HeaderValue};
 use serde_json::json;
 use uuid::Uuid;
 
 use super::access::{set_cached, set_not_cached};
 use crate::answer::{Answer, empty, with_body};
 use crate::config::{AllowedOrigin, Origins};
+use crate::tag::{is_known, tag};
 
 /// Where the frame loads SockJS's client from: `--sockjs-client-url`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -102,12 +102,10 @@ impl Iframe {
                 AllowedOrigin::One(one) => one,
             });
         }
-        let mut hasher = DefaultHasher::new();
-        (&body, &ancestors).hash(&mut hasher);
-        let tag = format!("\"{:016x}\"", hasher.finish());
+        let tag = tag(&(&body, &ancestors));
         Self {
             body: body.into(),
-            tag: HeaderValue::try_from(tag).expect("hexadecimal digits are visible ASCII"),
+            tag,
             // An origin that no header can name has no page either.
             policy: HeaderValue::try_from(ancestors)
                 .unwrap_or(HeaderValue::from_static("frame-ancestors 'self'")),
@@ -116,8 +114,7 @@ impl Iframe {
 
     /// The page, or that the browser has it.
     pub(super) fn answer(&self, headers: &HeaderMap) -> Answer {
-        let mut known = headers.get_all(IF_NONE_MATCH).iter();
-        let mut answer = if known.any(|known| known == self.tag) {
+        let mut answer = if is_known(&self.tag, headers) {
             empty(StatusCode::NOT_MODIFIED)
         } else {
             with_body(
