@@ -350,6 +350,8 @@ mod tests {
             publish_timeout: SECOND,
             connect_timeout: SECOND,
             takeover_after: SECOND,
+            replicas: None,
+            without: shared::config::Without::NOTHING,
         };
         let store = StoreSettings {
             url: StoreUrl::Sqlite(file.clone()),

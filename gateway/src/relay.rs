@@ -90,6 +90,8 @@ mod tests {
             publish_timeout: LONG,
             connect_timeout: LONG,
             takeover_after: LONG,
+            replicas: None,
+            without: shared::config::Without::NOTHING,
         };
         open(&settings, metrics, Earlier::default()).await.unwrap()
     }

@@ -27,6 +27,8 @@ pub(crate) async fn open_broker(url: BrokerUrl, delivery: Delivery) -> Arc<dyn B
         publish_timeout: Duration::from_secs(10),
         connect_timeout: Duration::from_secs(10),
         takeover_after: Duration::from_secs(1),
+        replicas: None,
+        without: shared::config::Without::NOTHING,
     };
     broker::open(
         &settings,

@@ -4,8 +4,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use super::{
-    BrokerSettings, BrokerUrl, ConfigError, Delivery, Retention, StoreSettings, StoreUrl, address,
-    duration, positive_duration,
+    BrokerSettings, BrokerUrl, ConfigError, Delivery, Protection, Retention, StoreSettings,
+    StoreUrl, Without, address, duration, positive_duration,
 };
 use crate::telemetry::LogFormat;
 
@@ -69,6 +69,18 @@ pub struct CommonArgs {
     #[arg(long, env = "ROOMCAST_TAKEOVER_AFTER", value_name = "TIME", default_value = "15s",
         value_parser = positive_duration, help_heading = BROKER)]
     pub takeover_after: Duration,
+
+    /// How many replicas of Redis must have a message before it is accepted
+    ///
+    /// Default: 1 with redis+sentinel:// and redis+cluster://, where a replica may take its
+    /// primary's place; else 0. The RECEIPT waits for them.
+    #[arg(long, env = "ROOMCAST_BROKER_REPLICAS", value_name = "COUNT", help_heading = BROKER)]
+    pub broker_replicas: Option<u8>,
+
+    /// Switches a protection off, to show what it is worth; repeatable
+    #[arg(long, env = "ROOMCAST_WITHOUT", value_name = "PROTECTION", value_enum, hide = true,
+        value_delimiter = ',', help_heading = SERVICE)]
+    pub without: Vec<Protection>,
 
     /// The store that keeps messages: mongodb://HOST/DB, mongodb+srv://HOST/DB or sqlite:PATH
     ///
@@ -149,7 +161,14 @@ impl CommonArgs {
             publish_timeout: self.publish_timeout,
             connect_timeout: self.connect_timeout,
             takeover_after: self.takeover_after,
+            replicas: self.broker_replicas,
+            without: self.without(),
         })
+    }
+
+    /// What is switched off; a line in the log says so.
+    pub fn without(&self) -> Without {
+        Without::from(&self.without[..])
     }
 
     /// What to open the store with; nothing is removed from it. `default` is for a process that

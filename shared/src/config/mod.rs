@@ -3,12 +3,14 @@
 mod args;
 mod units;
 mod url;
+mod without;
 
 use std::time::Duration;
 
 pub use self::args::CommonArgs;
 pub use self::units::{address, duration, positive_duration};
 pub use self::url::{BrokerUrl, StoreUrl};
+pub use self::without::{Protection, Without};
 
 /// Flags that cannot work, in one line that says what is right. It never holds a password.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -46,6 +48,11 @@ pub struct BrokerSettings {
     pub connect_timeout: Duration,
     /// How long an entry may lie with a silent consumer before another takes it over.
     pub takeover_after: Duration,
+    /// How many replicas of the broker must have a message before it is accepted; `None` is what
+    /// fits the URL.
+    pub replicas: Option<u8>,
+    /// What is switched off.
+    pub without: Without,
 }
 
 /// What a store is opened with.

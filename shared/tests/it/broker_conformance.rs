@@ -137,6 +137,8 @@ fn settings(url: BrokerUrl) -> BrokerSettings {
         publish_timeout: Duration::from_secs(20),
         connect_timeout: Duration::from_secs(20),
         takeover_after: Duration::from_secs(30),
+        replicas: None,
+        without: shared::config::Without::NOTHING,
     }
 }
 

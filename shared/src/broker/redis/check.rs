@@ -6,8 +6,8 @@ use redis::{Value, cmd, pipe};
 use tracing::{debug, warn};
 
 use super::commands::Commands;
-use super::connect::Connector;
 use super::keys;
+use super::topology::Topology;
 use crate::broker::BrokerError;
 
 /// The oldest release with all the commands that are used.
@@ -18,7 +18,7 @@ const OLDEST: u32 = 7;
 /// # Errors
 /// [`BrokerError::Misconfigured`] when a person has to change something first.
 pub(super) async fn check(
-    connector: &Connector,
+    topology: &Topology,
     commands: &Commands,
     shards: u16,
 ) -> Result<(), BrokerError> {
@@ -45,7 +45,7 @@ pub(super) async fn check(
         value
             .extract_error()
             .and_then(|value| Ok(redis::from_redis_value(value)?))
-            .map_err(|error| connector.explain(&error))
+            .map_err(|error| topology.explain(&error))
     };
 
     match set.extract_error() {
@@ -53,7 +53,7 @@ pub(super) async fn check(
         Err(error) if error.code() == Some("OOM") && get != Value::Nil => {
             warn!("the memory of Redis is full: it accepts nothing until messages are stored");
         }
-        set => drop(set.map_err(|error| connector.explain(&error))?),
+        set => drop(set.map_err(|error| topology.explain(&error))?),
     }
     let written = text(get)?;
     if written != shards.to_string() {
@@ -64,7 +64,7 @@ pub(super) async fn check(
     }
     publish
         .extract_error()
-        .map_err(|error| connector.explain(&error))?;
+        .map_err(|error| topology.explain(&error))?;
     match text(info) {
         Ok(info) => {
             let version = info

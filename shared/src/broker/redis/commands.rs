@@ -9,12 +9,12 @@ use tokio::sync::Mutex;
 use tokio::time::timeout;
 use tracing::warn;
 
-use super::connect::Connector;
+use super::topology::Topology;
 use crate::broker::BrokerError;
 
 /// Runs commands that may be repeated without harm.
 pub(super) struct Commands {
-    connector: Connector,
+    topology: Topology,
     timeout: Duration,
     reconnects: IntCounter,
     link: Mutex<Link>,
@@ -29,9 +29,9 @@ struct Link {
 
 impl Commands {
     /// Connects at the first command. Every [`Self::run`] ends within `timeout`.
-    pub(super) fn new(connector: Connector, timeout: Duration, reconnects: IntCounter) -> Self {
+    pub(super) fn new(topology: Topology, timeout: Duration, reconnects: IntCounter) -> Self {
         Self {
-            connector,
+            topology,
             timeout,
             reconnects,
             link: Mutex::default(),
@@ -76,7 +76,7 @@ impl Commands {
                 if link.made == number {
                     link.connection = None;
                 }
-                let error = self.connector.explain(&error);
+                let error = self.topology.explain(&error);
                 warn!(%error, "a connection for commands is given up");
                 Err(error)
             }
@@ -89,8 +89,13 @@ impl Commands {
             return Ok((connection.clone(), link.made));
         }
         // Half of the time, so that a frozen connection is noticed while someone still waits.
-        let made = self.connector.commands(self.timeout / 2).await;
-        let connection = made.map_err(|error| self.connector.explain(&error))?;
+        let made = self
+            .topology
+            .layout()
+            .home(0)
+            .commands(self.timeout / 2)
+            .await;
+        let connection = made.map_err(|error| self.topology.explain(&error))?;
         if link.made > 0 {
             self.reconnects.inc();
         }

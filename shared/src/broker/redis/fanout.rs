@@ -10,9 +10,9 @@ use prometheus::IntCounter;
 use tokio::time::timeout;
 use tracing::warn;
 
-use super::connect::Connector;
 use super::link::{Link, Listener, Subscription};
 use super::registry::Registry;
+use super::topology::Topology;
 use super::{keys, payload};
 use crate::broker::handover::{Handover, MAX_BYTES, handover};
 use crate::broker::{BrokerError, Event, Fanout, Subscriber};
@@ -25,7 +25,7 @@ use crate::metrics::BrokerMetrics;
 /// # Errors
 /// [`BrokerError`] when it cannot be had within the connect deadline.
 pub(super) async fn open(
-    connector: &Connector,
+    topology: &Topology,
     settings: &BrokerSettings,
     metrics: &Arc<BrokerMetrics>,
     reconnects: IntCounter,
@@ -34,7 +34,7 @@ pub(super) async fn open(
     let (handover, events) = handover(MAX_BYTES, Arc::clone(metrics));
     let registry = Arc::new(Registry::default());
     let link = Link {
-        connector: connector.clone(),
+        topology: topology.clone(),
         own: Subscription::Channel(keys::notices(gateway)),
         registry: Arc::clone(&registry),
         shards: settings.shards,
@@ -43,7 +43,7 @@ pub(super) async fn open(
         }),
         reconnects,
     };
-    let session = connector
+    let session = topology
         .insist(settings.connect_timeout, || link.connect().boxed())
         .await?;
     tokio::spawn(async move { link.run(session, handover.closed()).await });

@@ -12,10 +12,10 @@ use tokio::time::{Instant, sleep};
 use tracing::{debug, info, warn};
 
 use super::commands::Commands;
-use super::connect::Connector;
 use super::entries::{self, StreamEntry};
 use super::keys::{self, GROUP};
 use super::settle;
+use super::topology::Topology;
 use crate::broker::{BrokerError, Entry, Feed, IDLE_ANSWER, Settled};
 use crate::config::BrokerSettings;
 
@@ -33,7 +33,7 @@ const REAP: &str = include_str!("reap.lua");
 
 /// Reads the journals of all shards.
 pub(super) struct JournalFeed {
-    connector: Connector,
+    topology: Topology,
     consumer: String,
     /// The journals' keys, by shard.
     journals: Vec<String>,
@@ -70,14 +70,14 @@ impl JournalFeed {
     /// # Errors
     /// [`BrokerError`] when the groups cannot be made within the connect deadline.
     pub(super) async fn open(
-        connector: &Connector,
+        topology: &Topology,
         settings: &BrokerSettings,
         reconnects: &IntCounter,
         consumer: &str,
     ) -> Result<Self, BrokerError> {
-        let commands = |timeout| Commands::new(connector.clone(), timeout, reconnects.clone());
+        let commands = |timeout| Commands::new(topology.clone(), timeout, reconnects.clone());
         let feed = Self {
-            connector: connector.clone(),
+            topology: topology.clone(),
             consumer: consumer.to_string(),
             journals: (0..settings.shards).map(keys::journal).collect(),
             takeover_after: settings.takeover_after,
@@ -88,7 +88,7 @@ impl JournalFeed {
             swept: None,
             in_doubt: false,
         };
-        connector
+        topology
             .insist(settings.connect_timeout, || feed.make_groups().boxed())
             .await?;
         Ok(feed)
@@ -109,7 +109,7 @@ impl JournalFeed {
         for answer in self.writer.run(&commands).await? {
             match answer.extract_error() {
                 Err(error) if error.code() != Some("BUSYGROUP") => {
-                    return Err(self.connector.explain(&error));
+                    return Err(self.topology.explain(&error));
                 }
                 _ => {}
             }
@@ -280,7 +280,7 @@ impl JournalFeed {
                 self.make_groups().await?;
                 Ok(Value::Nil)
             }
-            Err(error) => Err(self.connector.explain(&error)),
+            Err(error) => Err(self.topology.explain(&error)),
         }
     }
 
@@ -329,7 +329,7 @@ impl Feed for JournalFeed {
     }
 
     fn settle(&mut self, settled: Vec<Settled>) -> BoxFuture<'_, Result<(), BrokerError>> {
-        async move { settle::journaled(&self.connector, &self.writer, settled).await }.boxed()
+        async move { settle::journaled(&self.topology, &self.writer, settled).await }.boxed()
     }
 }
 

@@ -13,8 +13,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::{Instant, sleep};
 use tracing::{error, info, warn};
 
-use super::connect::Connector;
 use super::payload;
+use super::topology::Topology;
 use crate::backoff::Backoff;
 use crate::broker::{Accepted, PublishError};
 use crate::message::{MessageId, RoomName, Series};
@@ -67,10 +67,10 @@ struct Queued {
 
 impl Lane {
     /// Starts a lane, which ends when it is dropped and empty.
-    pub(super) fn start(connector: &Connector, timeout: Duration, reconnects: &IntCounter) -> Self {
+    pub(super) fn start(topology: &Topology, timeout: Duration, reconnects: &IntCounter) -> Self {
         let (requests, queue) = mpsc::channel(MAX_WAITING);
         let driver = Driver {
-            connector: connector.clone(),
+            topology: topology.clone(),
             // Half of the time that a publish has: the other half is for another attempt.
             timeout: timeout / 2,
             reconnects: reconnects.clone(),
@@ -106,7 +106,7 @@ impl Lane {
 /// Sends one batch at a time and awaits its answers: while it is under way the next one gathers,
 /// and after a failure there is exactly one whose fate is open.
 struct Driver {
-    connector: Connector,
+    topology: Topology,
     timeout: Duration,
     reconnects: IntCounter,
     queue: mpsc::Receiver<Queued>,
@@ -216,7 +216,12 @@ impl Driver {
     }
 
     async fn connect(&mut self) -> RedisResult<Link> {
-        let mut connection = self.connector.commands(self.timeout).await?;
+        let mut connection = self
+            .topology
+            .layout()
+            .home(0)
+            .commands(self.timeout)
+            .await?;
         let mut preparation = pipe();
         if let Some(Name { id, address }) = &self.broken {
             // What the old connection still holds would be accepted after what is sent from now

@@ -13,9 +13,9 @@ use tokio::sync::Notify;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 use tracing::{debug, info, warn};
 
-use super::connect::Connector;
 use super::keys;
 use super::registry::Registry;
+use super::topology::Topology;
 use crate::backoff::Backoff;
 use crate::broker::BrokerError;
 use crate::broker::shard::shard_of;
@@ -32,7 +32,7 @@ const CHUNK: usize = 500;
 
 /// What a link is for.
 pub(super) struct Link {
-    pub(super) connector: Connector,
+    pub(super) topology: Topology,
     /// The subscription that it has besides the registry's rooms.
     pub(super) own: Subscription,
     pub(super) registry: Arc<Registry>,
@@ -76,13 +76,18 @@ impl Link {
             receive(&*listener, &lost_notice, push);
             Ok::<(), redis::aio::SendError>(())
         };
-        let made = self.connector.subscriptions(ANSWER_TIMEOUT, push).await;
-        let mut connection = made.map_err(|error| self.connector.explain(&error))?;
+        let made = self
+            .topology
+            .layout()
+            .home(0)
+            .subscriptions(ANSWER_TIMEOUT, push)
+            .await;
+        let mut connection = made.map_err(|error| self.topology.explain(&error))?;
         let own = match &self.own {
             Subscription::Channel(name) => connection.subscribe(name).await,
             Subscription::Pattern(pattern) => connection.psubscribe(*pattern).await,
         };
-        own.map_err(|error| self.connector.explain(&error))?;
+        own.map_err(|error| self.topology.explain(&error))?;
         self.registry.reset();
         let mut session = Session { connection, lost };
         self.settle(&mut session).await?;
@@ -144,7 +149,7 @@ impl Link {
         match answer.and_then(Value::extract_error) {
             Ok(_) => Ok(()),
             Err(error) if error.is_timeout() => Err(late()),
-            Err(error) => Err(self.connector.explain(&error)),
+            Err(error) => Err(self.topology.explain(&error)),
         }
     }
 
@@ -160,12 +165,12 @@ impl Link {
             let change = self.registry.take(CHUNK);
             if !change.add.is_empty() {
                 let subscribed = session.connection.subscribe(names(&change.add)).await;
-                subscribed.map_err(|error| self.connector.explain(&error))?;
+                subscribed.map_err(|error| self.topology.explain(&error))?;
                 self.registry.confirm(change.add);
             }
             if !change.remove.is_empty() {
                 let dropped = session.connection.unsubscribe(names(&change.remove)).await;
-                dropped.map_err(|error| self.connector.explain(&error))?;
+                dropped.map_err(|error| self.topology.explain(&error))?;
             }
         }
         Ok(())

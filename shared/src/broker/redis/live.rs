@@ -12,9 +12,9 @@ use tokio::task::AbortHandle;
 use tracing::warn;
 
 use super::commands::Commands;
-use super::connect::Connector;
 use super::link::{Link, Listener, Subscription};
 use super::registry::Registry;
+use super::topology::Topology;
 use super::{keys, payload, settle};
 use crate::broker::inbox::Inbox;
 use crate::broker::{BrokerError, Entry, Feed, Settled};
@@ -23,7 +23,7 @@ use crate::metrics::BrokerMetrics;
 
 /// Hears every room.
 pub(super) struct LiveFeed {
-    connector: Connector,
+    topology: Topology,
     inbox: Arc<Inbox>,
     writer: Commands,
     link: AbortHandle,
@@ -33,14 +33,14 @@ impl LiveFeed {
     /// # Errors
     /// [`BrokerError`] when the link cannot be had within the connect deadline.
     pub(super) async fn open(
-        connector: &Connector,
+        topology: &Topology,
         settings: &BrokerSettings,
         metrics: &Arc<BrokerMetrics>,
         reconnects: &IntCounter,
     ) -> Result<Self, BrokerError> {
         let inbox = Arc::new(Inbox::new(Arc::clone(metrics)));
         let link = Link {
-            connector: connector.clone(),
+            topology: topology.clone(),
             own: Subscription::Pattern(keys::ALL_ROOMS),
             registry: Arc::new(Registry::default()),
             shards: settings.shards,
@@ -49,15 +49,15 @@ impl LiveFeed {
             }),
             reconnects: reconnects.clone(),
         };
-        let session = connector
+        let session = topology
             .insist(settings.connect_timeout, || link.connect().boxed())
             .await?;
         let link = tokio::spawn(link.run(session, std::future::pending()));
         Ok(Self {
-            connector: connector.clone(),
+            topology: topology.clone(),
             inbox,
             writer: Commands::new(
-                connector.clone(),
+                topology.clone(),
                 settings.publish_timeout,
                 reconnects.clone(),
             ),
@@ -76,7 +76,7 @@ impl Feed for LiveFeed {
     }
 
     fn settle(&mut self, settled: Vec<Settled>) -> BoxFuture<'_, Result<(), BrokerError>> {
-        async move { settle::unjournaled(&self.connector, &self.writer, settled).await }.boxed()
+        async move { settle::unjournaled(&self.topology, &self.writer, settled).await }.boxed()
     }
 }
 

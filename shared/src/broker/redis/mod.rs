@@ -15,6 +15,7 @@ mod publish;
 mod recent;
 mod registry;
 mod settle;
+mod topology;
 
 use std::sync::Arc;
 
@@ -24,10 +25,10 @@ use prometheus::IntCounter;
 use redis::{Pipeline, Value, cmd, pipe};
 
 use self::commands::Commands;
-use self::connect::Connector;
 use self::feed::JournalFeed;
 use self::live::LiveFeed;
 use self::publish::Publisher;
+use self::topology::Topology;
 use super::shard::shard_of;
 use super::{Accepted, Broker, BrokerError, Fanout, Feed, Guarantees, PublishError, Recent};
 use crate::config::{BrokerSettings, Delivery};
@@ -43,22 +44,22 @@ pub(super) async fn open(
     settings: &BrokerSettings,
     metrics: &Metrics,
 ) -> Result<Arc<dyn Broker>, BrokerError> {
-    let connector = Connector::new(url)?;
+    let topology = Topology::new(url, settings.shards)?;
     let metrics = Arc::clone(&metrics.broker);
     let reconnects = metrics.reconnects.with_label_values(&["publish"]);
     let commands = Commands::new(
-        connector.clone(),
+        topology.clone(),
         settings.publish_timeout,
         reconnects.clone(),
     );
-    connector
+    topology
         .insist(settings.connect_timeout, || {
-            check::check(&connector, &commands, settings.shards).boxed()
+            check::check(&topology, &commands, settings.shards).boxed()
         })
         .await?;
     Ok(Arc::new(RedisBroker {
-        publisher: Publisher::start(&connector, settings, &reconnects),
-        connector,
+        publisher: Publisher::start(&topology, settings, &reconnects),
+        topology,
         commands,
         settings: settings.clone(),
         metrics,
@@ -66,7 +67,7 @@ pub(super) async fn open(
 }
 
 struct RedisBroker {
-    connector: Connector,
+    topology: Topology,
     /// For everything but publishing, subscribing and feeding.
     commands: Commands,
     publisher: Publisher,
@@ -86,7 +87,7 @@ impl RedisBroker {
             .map(|answer| {
                 answer
                     .extract_error()
-                    .map_err(|error| self.connector.explain(&error))
+                    .map_err(|error| self.topology.explain(&error))
             })
             .collect()
     }
@@ -100,7 +101,7 @@ impl Broker for RedisBroker {
     fn open_fanout(&self, gateway: GatewayId) -> BoxFuture<'_, Result<Fanout, BrokerError>> {
         let reconnects = self.reconnects("fanout");
         fanout::open(
-            &self.connector,
+            &self.topology,
             &self.settings,
             &self.metrics,
             reconnects,
@@ -112,15 +113,15 @@ impl Broker for RedisBroker {
     fn open_feed(&self, consumer: &str) -> BoxFuture<'_, Result<Box<dyn Feed>, BrokerError>> {
         let consumer = consumer.to_string();
         let reconnects = self.reconnects("feed");
-        let (connector, settings) = (&self.connector, &self.settings);
+        let (topology, settings) = (&self.topology, &self.settings);
         async move {
             Ok(match settings.delivery {
                 Delivery::AtLeastOnce => {
-                    Box::new(JournalFeed::open(connector, settings, &reconnects, &consumer).await?)
+                    Box::new(JournalFeed::open(topology, settings, &reconnects, &consumer).await?)
                         as Box<dyn Feed>
                 }
                 Delivery::AtMostOnce => {
-                    Box::new(LiveFeed::open(connector, settings, &self.metrics, &reconnects).await?)
+                    Box::new(LiveFeed::open(topology, settings, &self.metrics, &reconnects).await?)
                 }
             })
         }
@@ -138,7 +139,7 @@ impl Broker for RedisBroker {
                 return Ok(Recent::default());
             }
             let shard = shard_of(room, self.settings.shards);
-            let reading = recent::read(&self.connector, &self.commands, shard, room, span, limit);
+            let reading = recent::read(&self.topology, &self.commands, shard, room, span, limit);
             let late = || BrokerError::Unavailable("Redis does not answer in time".into());
             tokio::time::timeout(self.settings.publish_timeout, reading)
                 .await

@@ -11,8 +11,8 @@ use redis::{Cmd, Script, cmd};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 
-use super::connect::Connector;
 use super::lane::{ACCEPT, Lane, Request};
+use super::topology::Topology;
 use super::{keys, payload};
 use crate::broker::shard::shard_of;
 use crate::broker::{Accepted, IDEMPOTENCY_WINDOW, PublishError};
@@ -41,11 +41,11 @@ pub(super) struct Publisher {
 
 impl Publisher {
     pub(super) fn start(
-        connector: &Connector,
+        topology: &Topology,
         settings: &BrokerSettings,
         reconnects: &IntCounter,
     ) -> Self {
-        let lane = |_| Lane::start(connector, settings.publish_timeout, reconnects);
+        let lane = |_| Lane::start(topology, settings.publish_timeout, reconnects);
         Self {
             lanes: (0..LANES).map(lane).collect(),
             settings: settings.clone(),

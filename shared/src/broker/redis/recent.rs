@@ -5,8 +5,8 @@ use std::sync::Arc;
 use redis::{Cmd, Value, cmd, pipe};
 
 use super::commands::Commands;
-use super::connect::Connector;
 use super::entries::{self, StreamEntry};
+use super::topology::Topology;
 use super::{keys, payload};
 use crate::broker::window::{self, is_proven};
 use crate::broker::{BrokerError, Recent};
@@ -22,7 +22,7 @@ const CHUNK: usize = 1000;
 /// While the store is away the journal is long, and a reading that the window does not prove goes
 /// through all of its shard.
 pub(super) async fn read(
-    connector: &Connector,
+    topology: &Topology,
     commands: &Commands,
     shard: u16,
     room: &RoomName,
@@ -30,7 +30,7 @@ pub(super) async fn read(
     limit: usize,
 ) -> Result<Recent, BrokerError> {
     let reading = Reading {
-        connector,
+        topology,
         commands,
         shard,
         room,
@@ -103,7 +103,7 @@ pub(super) async fn read(
 }
 
 struct Reading<'a> {
-    connector: &'a Connector,
+    topology: &'a Topology,
     commands: &'a Commands,
     shard: u16,
     room: &'a RoomName,
@@ -157,7 +157,7 @@ impl Reading<'_> {
     fn entries(&self, answer: Option<Value>) -> Result<Vec<StreamEntry>, BrokerError> {
         let answer = answer.unwrap_or(Value::Nil).extract_error();
         Ok(entries::range(
-            answer.map_err(|error| self.connector.explain(&error))?,
+            answer.map_err(|error| self.topology.explain(&error))?,
         ))
     }
 }

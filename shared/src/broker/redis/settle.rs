@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, HashMap};
 use redis::Pipeline;
 
 use super::commands::Commands;
-use super::connect::Connector;
 use super::keys::{self, GROUP};
+use super::topology::Topology;
 use crate::broker::{BrokerError, Settled};
 use crate::message::{GatewayId, MessageId};
 
@@ -22,7 +22,7 @@ const NOTICE: usize = 500;
 /// # Errors
 /// [`BrokerError`] when Redis has not confirmed it all; repeating it does no harm.
 pub(super) async fn journaled(
-    connector: &Connector,
+    topology: &Topology,
     commands: &Commands,
     settled: Vec<Settled>,
 ) -> Result<(), BrokerError> {
@@ -40,7 +40,7 @@ pub(super) async fn journaled(
         pipeline.cmd("XDEL").arg(&journal).arg(&ids);
         pipeline.cmd("XACK").arg(&journal).arg(GROUP).arg(&ids);
     }
-    run(connector, commands, pipeline, &settled).await
+    run(topology, commands, pipeline, &settled).await
 }
 
 /// Publishes notices only: where there is no journal, nothing is to be taken out.
@@ -48,15 +48,15 @@ pub(super) async fn journaled(
 /// # Errors
 /// [`BrokerError`] when Redis has not confirmed it all.
 pub(super) async fn unjournaled(
-    connector: &Connector,
+    topology: &Topology,
     commands: &Commands,
     settled: Vec<Settled>,
 ) -> Result<(), BrokerError> {
-    run(connector, commands, Pipeline::new(), &settled).await
+    run(topology, commands, Pipeline::new(), &settled).await
 }
 
 async fn run(
-    connector: &Connector,
+    topology: &Topology,
     commands: &Commands,
     mut pipeline: Pipeline,
     settled: &[Settled],
@@ -82,7 +82,7 @@ async fn run(
     for answer in commands.run(&pipeline).await? {
         answer
             .extract_error()
-            .map_err(|error| connector.explain(&error))?;
+            .map_err(|error| topology.explain(&error))?;
     }
     Ok(())
 }
