@@ -11,6 +11,7 @@ mod recent;
 mod redis_faults;
 mod redis_publish;
 mod redis_setup;
+mod redis_topology;
 mod unjournaled;
 
 use std::sync::Arc;

@@ -6,6 +6,7 @@ mod connect;
 mod entries;
 mod fanout;
 mod feed;
+mod health;
 mod keys;
 mod lane;
 mod link;
@@ -44,8 +45,8 @@ pub(super) async fn open(
     settings: &BrokerSettings,
     metrics: &Metrics,
 ) -> Result<Arc<dyn Broker>, BrokerError> {
-    let topology = Topology::open(url, settings).await?;
     let metrics = Arc::clone(&metrics.broker);
+    let topology = Topology::open(url, settings, &metrics).await?;
     let reconnects = metrics.reconnects.with_label_values(&["publish"]);
     let commands = Commands::new(
         topology.clone(),
@@ -54,7 +55,7 @@ pub(super) async fn open(
     );
     topology
         .insist(settings.connect_timeout, || {
-            check::check(&topology, &commands, settings.shards).boxed()
+            check::check(&topology, settings).boxed()
         })
         .await?;
     Ok(Arc::new(RedisBroker {
