@@ -35,7 +35,7 @@ pub(super) async fn open(
     let registry = Arc::new(Registry::default());
     let link = Link {
         topology: topology.clone(),
-        own: Subscription::Channel(keys::notices(gateway)),
+        own: Subscription::Channel(keys::notices(gateway, None)),
         registry: Arc::clone(&registry),
         shards: settings.shards,
         listener: Arc::new(Receiver {
