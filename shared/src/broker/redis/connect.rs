@@ -69,6 +69,11 @@ impl Connector {
             .await
     }
 
+    /// Where the server is.
+    pub(super) fn address(&self) -> String {
+        self.commands.get_connection_info().addr().to_string()
+    }
+
     /// Repeats an attempt until it succeeds, is hopeless, or the time is over.
     pub(super) async fn insist<'a, T>(
         &self,

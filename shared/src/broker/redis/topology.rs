@@ -44,6 +44,19 @@ impl Topology {
         Arc::clone(&self.layout.borrow())
     }
 
+    /// The layouts, from the present one on.
+    pub(super) fn watch(&self) -> watch::Receiver<Arc<Layout>> {
+        self.layout.subscribe()
+    }
+
+    /// Asks for the layout at once: something shows that it may have changed.
+    pub(super) fn suspect(&self) {}
+
+    /// Whether several servers share the shards, so that channels are sharded.
+    pub(super) fn is_cluster(&self) -> bool {
+        false
+    }
+
     /// Says what an error means, naming the server and no password.
     pub(super) fn explain(&self, error: &RedisError) -> BrokerError {
         self.layout().home(0).explain(error)
@@ -66,7 +79,6 @@ impl Layout {
     }
 
     /// The servers, each with its shards.
-    #[allow(dead_code)]
     pub(super) fn servers(&self) -> impl Iterator<Item = (&Connector, Vec<u16>)> {
         self.servers.iter().enumerate().map(|(at, server)| {
             let shards = (0..).zip(&self.homes);
