@@ -15,6 +15,7 @@ mod payload;
 mod publish;
 mod recent;
 mod registry;
+mod session;
 mod settle;
 mod topology;
 

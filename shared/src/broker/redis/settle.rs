@@ -72,7 +72,7 @@ async fn run(
             let text: Vec<String> = ids.iter().map(ToString::to_string).collect();
             pipeline
                 .cmd("PUBLISH")
-                .arg(keys::notices(gateway))
+                .arg(keys::notices(gateway, None))
                 .arg(text.join(" "));
         }
     }
