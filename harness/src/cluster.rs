@@ -85,10 +85,9 @@ impl Cluster {
                 told(node, meet.arg(other.bus_port())).await;
             }
         }
-        for at in 0..MASTERS {
-            let replica = &cluster.nodes[at + MASTERS];
+        for (replica, master) in cluster.nodes[MASTERS..].iter().zip(&ids) {
             let mut replicate = cmd("CLUSTER");
-            replicate.arg("REPLICATE").arg(&ids[at]);
+            replicate.arg("REPLICATE").arg(master);
             until("a node to know its master", async || {
                 replica.ask::<()>(&replicate).await.is_ok()
             })

@@ -44,7 +44,7 @@ pub(super) async fn open(
     settings: &BrokerSettings,
     metrics: &Metrics,
 ) -> Result<Arc<dyn Broker>, BrokerError> {
-    let topology = Topology::new(url, settings.shards)?;
+    let topology = Topology::open(url, settings).await?;
     let metrics = Arc::clone(&metrics.broker);
     let reconnects = metrics.reconnects.with_label_values(&["publish"]);
     let commands = Commands::new(
