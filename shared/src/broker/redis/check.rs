@@ -35,7 +35,7 @@ pub(super) async fn check(
                 .arg("appendonly")
                 .take(),
         );
-    let answers = commands.run(&questions).await?;
+    let answers = commands.run(0, &questions).await?;
     let Ok([set, get, publish, info, config]) = <[Value; 5]>::try_from(answers) else {
         return Err(BrokerError::Unavailable(
             "Redis gave too few answers".into(),

@@ -89,6 +89,11 @@ impl Topology {
         self.0.arrangement == Arrangement::Cluster
     }
 
+    /// Whether another server takes a primary's place when it is gone.
+    pub(super) fn has_successors(&self) -> bool {
+        self.0.arrangement != Arrangement::Single
+    }
+
     /// Says what an error means, naming no password; a [`Connector`](super::connect::Connector)
     /// names the server too.
     pub(super) fn explain(&self, error: &RedisError) -> BrokerError {
