@@ -69,7 +69,8 @@ impl FromStr for Servers {
     type Err = ConfigError;
 
     fn from_str(url: &str) -> Result<Self, ConfigError> {
-        let (scheme, rest) = url.split_once("://").unwrap_or((url, ""));
+        let (scheme, rest) = url.split_once(':').unwrap_or((url, ""));
+        let rest = rest.strip_prefix("//").unwrap_or("");
         let (plain, arrangement) = match scheme.split_once('+') {
             None => (scheme, "single"),
             Some(both) => both,

@@ -9,9 +9,12 @@ mod lossy;
 mod once;
 mod recent;
 mod redis_faults;
+mod redis_link;
 mod redis_publish;
 mod redis_setup;
+mod redis_topology;
 mod unjournaled;
+mod valve;
 
 use std::sync::Arc;
 use std::time::Duration;

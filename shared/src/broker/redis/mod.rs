@@ -7,6 +7,7 @@ mod connect;
 mod entries;
 mod fanout;
 mod feed;
+mod health;
 mod keys;
 mod lane;
 mod link;
@@ -16,6 +17,7 @@ mod payload;
 mod publish;
 mod recent;
 mod registry;
+mod session;
 mod settle;
 mod topology;
 mod track;
@@ -47,8 +49,8 @@ pub(super) async fn open(
     settings: &BrokerSettings,
     metrics: &Metrics,
 ) -> Result<Arc<dyn Broker>, BrokerError> {
-    let topology = Topology::open(url, settings).await?;
     let metrics = Arc::clone(&metrics.broker);
+    let topology = Topology::open(url, settings, &metrics).await?;
     let reconnects = metrics.reconnects.with_label_values(&["publish"]);
     let commands = Commands::new(
         topology.clone(),
@@ -57,7 +59,7 @@ pub(super) async fn open(
     );
     topology
         .insist(settings.connect_timeout, || {
-            check::check(&topology, &commands, settings.shards).boxed()
+            check::check(&topology, settings).boxed()
         })
         .await?;
     Ok(Arc::new(RedisBroker {

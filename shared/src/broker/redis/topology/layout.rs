@@ -62,7 +62,7 @@ impl Layout {
     }
 
     /// Each shard's server, and behind them that of the number of shards.
-    fn addresses(&self) -> impl Iterator<Item = &Address> {
+    pub(super) fn addresses(&self) -> impl Iterator<Item = &Address> {
         self.homes.iter().map(|home| self.servers[*home].address())
     }
 }
@@ -75,14 +75,13 @@ impl PartialEq for Layout {
 
 impl fmt::Display for Layout {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(server) = self.only() {
+            return write!(f, "{}", server.address());
+        }
         for (at, (server, shards)) in self.servers().enumerate() {
             let separator = if at > 0 { ", " } else { "" };
-            write!(
-                f,
-                "{separator}{} ({} shards)",
-                server.address(),
-                shards.len()
-            )?;
+            let (address, shards) = (server.address(), shards.len());
+            write!(f, "{separator}{address} ({shards} shards)")?;
         }
         Ok(())
     }

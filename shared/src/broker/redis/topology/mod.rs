@@ -1,6 +1,9 @@
 //! Which server has which shard, and where that changes.
 
+mod cluster;
+mod inquiry;
 mod layout;
+mod sentinel;
 mod single;
 
 use std::sync::Arc;
@@ -13,13 +16,19 @@ use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tracing::{debug, info};
 
+use self::cluster::Cluster;
+pub(super) use self::inquiry::Inquiry;
 pub(super) use self::layout::Layout;
+use self::sentinel::Sentinels;
 use self::single::Single;
+use super::check::Expected;
 use super::connect::{Address, explain};
+use super::health::look_after;
 use crate::backoff::Backoff;
 use crate::broker::BrokerError;
 use crate::config::BrokerSettings;
 use crate::config::servers::{Arrangement, Servers};
+use crate::metrics::BrokerMetrics;
 
 /// How often the servers are asked who has what, at the least and at the most.
 const ASK_EVERY: std::ops::Range<u64> = 1000..2000;
@@ -27,13 +36,17 @@ const ASK_EVERY: std::ops::Range<u64> = 1000..2000;
 /// The pause between two askings, however often a change is suspected.
 const PAUSE: Duration = Duration::from_millis(100);
 
+/// The most Sentinels, or nodes of a cluster, that are asked at a time.
+const MOST_ASKED: usize = 16;
+
 /// The servers of one Redis: a single one, whichever a Sentinel names, or those of a cluster. It
 /// is asked again and again who has what, until the last clone is dropped.
 #[derive(Clone)]
 pub(super) struct Topology(Arc<Watched>);
 
 struct Watched {
-    arrangement: Arrangement,
+    cluster: bool,
+    successors: bool,
     layout: watch::Sender<Arc<Layout>>,
     suspected: Arc<Notify>,
     watching: AbortHandle,
@@ -52,20 +65,34 @@ impl Topology {
     /// # Errors
     /// [`BrokerError::Misconfigured`] when the URL, or what it names, cannot be used;
     /// [`BrokerError::Unavailable`] when that is not known within the connect deadline.
-    pub(super) async fn open(url: &str, settings: &BrokerSettings) -> Result<Self, BrokerError> {
+    pub(super) async fn open(
+        url: &str,
+        settings: &BrokerSettings,
+        metrics: &Arc<BrokerMetrics>,
+    ) -> Result<Self, BrokerError> {
         let servers: Servers = url
             .parse()
             .map_err(|error| BrokerError::Misconfigured(format!("{error}")))?;
-        let source = source(&servers, settings.shards)?;
-        let first = insist(settings.connect_timeout, || source.look(None)).await?;
+        let source = source(&servers, settings.shards);
+        let whom = Servers::redacted(url);
+        let first = insist(settings.connect_timeout, &whom, || source.look(None)).await?;
         let layout = watch::Sender::new(Arc::new(first));
         let suspected = Arc::new(Notify::new());
+        let cluster = servers.arrangement == Arrangement::Cluster;
+        let health = look_after(
+            servers.access,
+            layout.subscribe(),
+            Expected::new(cluster, settings),
+            Arc::clone(metrics),
+        );
         let watching = watch(source, layout.clone(), Arc::clone(&suspected));
+        let both = async move { tokio::join!(watching, health) };
         Ok(Self(Arc::new(Watched {
-            arrangement: servers.arrangement,
+            cluster,
+            successors: servers.arrangement != Arrangement::Single,
             layout,
             suspected,
-            watching: tokio::spawn(watching).abort_handle(),
+            watching: tokio::spawn(both).abort_handle(),
         })))
     }
 
@@ -86,12 +113,12 @@ impl Topology {
 
     /// Whether it is a Redis Cluster.
     pub(super) fn is_cluster(&self) -> bool {
-        self.0.arrangement == Arrangement::Cluster
+        self.0.cluster
     }
 
     /// Whether another server takes a primary's place when it is gone.
     pub(super) fn has_successors(&self) -> bool {
-        self.0.arrangement != Arrangement::Single
+        self.0.successors
     }
 
     /// Says what an error means, naming no password; a [`Connector`](super::connect::Connector)
@@ -110,7 +137,8 @@ impl Topology {
         timeout: Duration,
         attempt: impl Fn() -> BoxFuture<'a, Result<T, BrokerError>>,
     ) -> Result<T, BrokerError> {
-        insist(timeout, attempt).await
+        let whom = format!("Redis at {}", self.layout());
+        insist(timeout, &whom, attempt).await
     }
 }
 
@@ -120,30 +148,30 @@ impl Drop for Watched {
     }
 }
 
-fn source(servers: &Servers, shards: u16) -> Result<Box<dyn Source>, BrokerError> {
+fn source(servers: &Servers, shards: u16) -> Box<dyn Source> {
     let seeds = servers.hosts.iter().cloned();
-    let mut seeds = seeds.map(|(host, port)| Address::new(host, port));
+    let seeds: Vec<_> = seeds.map(|(host, port)| Address::new(host, port)).collect();
     let access = servers.access.clone();
     match &servers.arrangement {
-        Arrangement::Single => Ok(Box::new(Single {
+        Arrangement::Single => Box::new(Single {
             access,
-            server: seeds.next().expect("a URL names a server"),
+            server: seeds[0].clone(),
             shards,
-        })),
-        Arrangement::Sentinel(_) | Arrangement::Cluster => Err(BrokerError::Misconfigured(
-            "Sentinel and Cluster are not supported yet".into(),
-        )),
+        }),
+        Arrangement::Sentinel(service) => Box::new(Sentinels::new(service, access, seeds, shards)),
+        Arrangement::Cluster => Box::new(Cluster::new(access, seeds, shards)),
     }
 }
 
 /// Repeats an attempt until it succeeds, is hopeless, or the time is over.
 async fn insist<'a, T>(
     timeout: Duration,
+    whom: &str,
     attempt: impl Fn() -> BoxFuture<'a, Result<T, BrokerError>>,
 ) -> Result<T, BrokerError> {
     let deadline = Instant::now() + timeout;
     let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(1));
-    let mut reason = "Redis does not answer".to_string();
+    let mut reason = format!("{whom} does not answer in time");
     loop {
         match timeout_at(deadline, attempt()).await {
             Ok(Ok(done)) => return Ok(done),
