@@ -48,6 +48,7 @@ pub(super) struct Topology(Arc<Watched>);
 
 struct Watched {
     cluster: bool,
+    successors: bool,
     layout: watch::Sender<Arc<Layout>>,
     suspected: Arc<Notify>,
     watching: AbortHandle,
@@ -90,6 +91,7 @@ impl Topology {
         let both = async move { tokio::join!(watching, health) };
         Ok(Self(Arc::new(Watched {
             cluster,
+            successors: servers.arrangement != Arrangement::Single,
             layout,
             suspected,
             watching: tokio::spawn(both).abort_handle(),
@@ -114,6 +116,11 @@ impl Topology {
     /// Whether it is a Redis Cluster.
     pub(super) fn is_cluster(&self) -> bool {
         self.0.cluster
+    }
+
+    /// Whether another server takes a primary's place when it is gone.
+    pub(super) fn has_successors(&self) -> bool {
+        self.0.successors
     }
 
     /// Says what an error means, naming no password; a [`Connector`](super::connect::Connector)
