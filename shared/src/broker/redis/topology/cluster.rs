@@ -295,6 +295,26 @@ mod tests {
     }
 
     #[test]
+    fn a_node_without_a_host_is_where_the_one_that_was_asked_is() {
+        let word = |text: &str| Value::BulkString(text.into());
+        let asked = Address::new("10.0.0.1", 7000);
+        for (host, address) in [
+            (
+                word("redis-1.example"),
+                Address::new("redis-1.example", 7001),
+            ),
+            (word("fd00::1"), Address::new("fd00::1", 7001)),
+            (Value::Nil, Address::new("10.0.0.1", 7001)),
+            (word(""), Address::new("10.0.0.1", 7001)),
+            (word("?"), Address::new("10.0.0.1", 7001)),
+        ] {
+            let node = Value::Array(vec![host, Value::Int(7001), word("id")]);
+            assert_eq!(named(&node, &asked), Some((address, "id".into())));
+        }
+        assert_eq!(Address::new("fd00::1", 7001).to_string(), "[fd00::1]:7001");
+    }
+
+    #[test]
     fn a_slot_without_a_master_is_an_error_at_first() {
         let access = "redis://a".into_connection_info().unwrap();
         let cluster = Cluster::new(access, Vec::new(), 1);
