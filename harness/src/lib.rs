@@ -7,6 +7,7 @@ pub mod binary;
 pub mod cache;
 pub mod haproxy;
 pub mod mongo;
+pub mod port;
 pub mod process;
 pub mod redis;
 pub mod stomp;

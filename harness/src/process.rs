@@ -34,7 +34,16 @@ impl Process {
     /// # Panics
     /// When it does not build or start.
     pub fn spawn<A: AsRef<OsStr>>(bin: &str, args: impl IntoIterator<Item = A>) -> Self {
-        let mut command = Command::new(binary::path(bin));
+        Self::spawn_at(&binary::path(bin), args)
+    }
+
+    /// Starts a binary of the workspace that is there already, or what ends up as one, like
+    /// [`Process::spawn`].
+    ///
+    /// # Panics
+    /// When it does not start.
+    pub fn spawn_at<A: AsRef<OsStr>>(program: &Path, args: impl IntoIterator<Item = A>) -> Self {
+        let mut command = Command::new(program);
         for (name, _) in std::env::vars_os() {
             let text = name.to_string_lossy();
             if text.starts_with("ROOMCAST_") || text == "RUST_LOG" {
@@ -42,7 +51,7 @@ impl Process {
             }
         }
         command.args(args);
-        Self::start(bin, command)
+        Self::start(&program.to_string_lossy(), command)
     }
 
     /// Starts a program of the system, with the environment as it is.

@@ -1,7 +1,6 @@
 //! A Redis server of a test's own, which can be killed, restarted and frozen.
 
 use std::io::{BufRead, BufReader};
-use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -10,6 +9,8 @@ use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Client};
 use tokio::time::{Instant, sleep};
 use uuid::Uuid;
+
+use crate::port;
 
 /// How long the server may take to start, its data loaded.
 const START_TIMEOUT: Duration = Duration::from_secs(30);
@@ -53,7 +54,7 @@ impl Redis {
             std::fs::create_dir_all(&dir).expect("the folder for temporary files is writable");
             let options = options.iter().map(ToString::to_string).collect();
             let mut redis = Self {
-                port: free_port(),
+                port: port::free(),
                 dir,
                 options,
                 running: None,
@@ -99,6 +100,42 @@ impl Redis {
             let _ = running.shell.wait();
             signal("-KILL", &running.server);
         }
+    }
+
+    /// Asks the server to end, with SIGTERM, and returns once it has. Its data stay.
+    ///
+    /// # Panics
+    /// When it does not end within half a minute.
+    pub async fn terminate(&mut self) {
+        let Some(running) = &self.running else {
+            return;
+        };
+        signal("-TERM", &running.server);
+        let deadline = Instant::now() + START_TIMEOUT;
+        while runs(&running.server) {
+            assert!(Instant::now() < deadline, "redis-server does not end");
+            sleep(Duration::from_millis(10)).await;
+        }
+        self.kill();
+    }
+
+    /// How many commands it has carried out since it was started.
+    ///
+    /// # Panics
+    /// When the server does not answer.
+    pub async fn commands(&self) -> u64 {
+        let info: redis::InfoDict = redis::cmd("INFO")
+            .arg("stats")
+            .query_async(&mut self.connection().await)
+            .await
+            .expect("the server answers");
+        info.get("total_commands_processed")
+            .expect("every server counts them")
+    }
+
+    /// What it has logged.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.dir.join("redis.log")).unwrap_or_default()
     }
 
     /// Starts a killed server again: same port, same data. Returns when the data are loaded.
@@ -166,15 +203,16 @@ impl Redis {
             .read_line(&mut server)
             .expect("the shell names the process");
         let server = server.trim().to_string();
-        let alive = Path::new("/proc").join(&server).join("cmdline");
-        self.running = Some(Running { shell, server });
+        self.running = Some(Running {
+            shell,
+            server: server.clone(),
+        });
         let deadline = Instant::now() + START_TIMEOUT;
         while Instant::now() < deadline {
             if self.answers().await {
                 return true;
             }
-            // A process that has ended and is not waited for has an empty command line.
-            if std::fs::read(&alive).unwrap_or_default().is_empty() {
+            if !runs(&server) {
                 break;
             }
             sleep(Duration::from_millis(10)).await;
@@ -204,12 +242,10 @@ impl Drop for Redis {
     }
 }
 
-fn free_port() -> u16 {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port is free");
-    listener
-        .local_addr()
-        .expect("a bound socket has an address")
-        .port()
+/// Whether a process has not ended: one that has, and is not waited for, has an empty command line.
+fn runs(process: &str) -> bool {
+    let line = Path::new("/proc").join(process).join("cmdline");
+    !std::fs::read(line).unwrap_or_default().is_empty()
 }
 
 fn signal(name: &str, process: &str) {
