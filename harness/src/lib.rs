@@ -7,6 +7,7 @@ pub mod binary;
 pub mod cache;
 pub mod haproxy;
 pub mod mongo;
+pub mod mongo_set;
 pub mod process;
 pub mod redis;
 pub mod stomp;
@@ -14,6 +15,7 @@ pub mod until;
 
 pub use haproxy::Haproxy;
 pub use mongo::Mongo;
+pub use mongo_set::MongoSet;
 pub use process::Process;
 pub use redis::Redis;
 pub use stomp::{StompClient, StompFailure, StompOptions};
