@@ -8,6 +8,7 @@ pub mod cache;
 pub mod haproxy;
 pub mod mongo;
 pub mod port;
+pub mod mongo_set;
 pub mod process;
 pub mod redis;
 pub mod stomp;
@@ -15,6 +16,7 @@ pub mod until;
 
 pub use haproxy::Haproxy;
 pub use mongo::Mongo;
+pub use mongo_set::MongoSet;
 pub use process::Process;
 pub use redis::Redis;
 pub use stomp::{StompClient, StompFailure, StompOptions};

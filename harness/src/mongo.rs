@@ -130,9 +130,7 @@ impl Mongo {
     /// # Panics
     /// When it does not take writes in time.
     pub async fn restart(&mut self) {
-        assert!(self.server.is_none(), "it still runs");
-        self.spawn();
-        assert!(self.is_up().await, "port {} was taken meanwhile", self.port);
+        self.revive().await;
         self.writable().await;
     }
 
@@ -146,8 +144,20 @@ impl Mongo {
         self.signal("CONT").await;
     }
 
+    /// Whether it was started and not killed since; a frozen one runs too.
+    pub(crate) fn runs(&self) -> bool {
+        self.server.is_some()
+    }
+
+    /// As [`Mongo::restart`], for one that need not become the primary.
+    pub(crate) async fn revive(&mut self) {
+        assert!(self.server.is_none(), "it still runs");
+        self.spawn();
+        assert!(self.is_up().await, "port {} was taken meanwhile", self.port);
+    }
+
     /// Starts it on a free port. Another process may take that first: then on the next.
-    async fn spawn_somewhere() -> Self {
+    pub(crate) async fn spawn_somewhere() -> Self {
         let program = program();
         let name = format!("roomcast-mongod-{}", Uuid::new_v4().simple());
         let data = std::env::temp_dir().join(name);
@@ -233,17 +243,17 @@ impl Mongo {
         }
     }
 
-    async fn command(&self, wanted: Document) -> Document {
+    pub(crate) async fn command(&self, wanted: Document) -> Document {
         let answer = command(&self.client(), wanted.clone()).await;
         answer.unwrap_or_else(|error| panic!("mongod refuses {wanted}: {error}"))
     }
 
-    fn host(&self) -> String {
+    pub(crate) fn host(&self) -> String {
         format!("127.0.0.1:{}", self.port)
     }
 
     /// A client of this node alone, whatever its state.
-    fn client(&self) -> Client {
+    pub(crate) fn client(&self) -> Client {
         let host = ServerAddress::Tcp {
             host: "127.0.0.1".into(),
             port: Some(self.port),
