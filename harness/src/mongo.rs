@@ -1,8 +1,7 @@
 //! A MongoDB for tests: a replica set of one node.
 
 use std::io::{BufRead, BufReader, Write};
-use std::net::{Ipv4Addr, TcpListener};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -13,8 +12,8 @@ use tokio::sync::OnceCell;
 use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
-use crate::cache;
 use crate::until::DEADLINE;
+use crate::{cache, port};
 
 /// How long between two looks at a server that is starting.
 const LOOK: Duration = Duration::from_millis(50);
@@ -125,6 +124,51 @@ impl Mongo {
             .expect("the guard runs until it is told to end");
     }
 
+    /// Asks it to end, with SIGTERM, and returns once it has. Its data stay.
+    ///
+    /// # Panics
+    /// When it does not end in time.
+    pub async fn terminate(&mut self) {
+        self.signal("TERM").await;
+        let pid = self.server.as_ref().expect("it runs").pid.to_string();
+        // One that has ended, and is not waited for, has an empty command line.
+        let line = Path::new("/proc").join(pid).join("cmdline");
+        let deadline = Instant::now() + DEADLINE;
+        while !std::fs::read(&line).unwrap_or_default().is_empty() {
+            assert!(Instant::now() < deadline, "mongod does not end");
+            sleep(LOOK).await;
+        }
+        self.kill().await;
+    }
+
+    /// How many queries it has answered since it was started.
+    ///
+    /// # Panics
+    /// When it does not answer.
+    pub async fn queries(&self) -> u64 {
+        let status = self.command(doc! { "serverStatus": 1 }).await;
+        let counters = status.get_document("opcounters");
+        let queries = counters.ok().and_then(|counters| counters.get("query"));
+        let queries = queries.and_then(|count| {
+            count
+                .as_i64()
+                .or_else(|| count.as_i32().map(i64::from))
+                .and_then(|count| u64::try_from(count).ok())
+        });
+        queries.expect("every server counts them")
+    }
+
+    /// The server's port.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The newest that it has logged, 1 MiB at most.
+    pub fn newest_log(&self) -> String {
+        let log = std::fs::read(self.log()).unwrap_or_default();
+        String::from_utf8_lossy(&log[log.len().saturating_sub(1 << 20)..]).into_owned()
+    }
+
     /// Starts it again after [`Mongo::kill`], with its data, on the same port.
     ///
     /// # Panics
@@ -169,7 +213,7 @@ impl Mongo {
             server: None,
         };
         for _ in 0..5 {
-            mongo.port = free_port();
+            mongo.port = port::free();
             mongo.spawn();
             if mongo.is_up().await {
                 return mongo;
@@ -317,11 +361,6 @@ fn program() -> PathBuf {
             panic!("this test needs a mongod: `scripts/test` installs it, or set ROOMCAST_MONGOD")
         }
     }
-}
-
-fn free_port() -> u16 {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("the loopback has a port");
-    listener.local_addr().expect("it is bound").port()
 }
 
 fn tail(log: &str) -> String {
