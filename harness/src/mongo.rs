@@ -141,23 +141,6 @@ impl Mongo {
         self.kill().await;
     }
 
-    /// How many queries it has answered since it was started.
-    ///
-    /// # Panics
-    /// When it does not answer.
-    pub async fn queries(&self) -> u64 {
-        let status = self.command(doc! { "serverStatus": 1 }).await;
-        let counters = status.get_document("opcounters");
-        let queries = counters.ok().and_then(|counters| counters.get("query"));
-        let queries = queries.and_then(|count| {
-            count
-                .as_i64()
-                .or_else(|| count.as_i32().map(i64::from))
-                .and_then(|count| u64::try_from(count).ok())
-        });
-        queries.expect("every server counts them")
-    }
-
     /// The server's port.
     pub fn port(&self) -> u16 {
         self.port
@@ -202,7 +185,7 @@ impl Mongo {
 
     /// Starts it on a free port. Another process may take that first: then on the next.
     pub(crate) async fn spawn_somewhere() -> Self {
-        let program = program();
+        let program = program().unwrap_or_else(|reason| panic!("{reason}"));
         let name = format!("roomcast-mongod-{}", Uuid::new_v4().simple());
         let data = std::env::temp_dir().join(name);
         std::fs::create_dir(&data).expect("the folder for temporary files can be written");
@@ -334,33 +317,41 @@ impl Drop for Mongo {
     }
 }
 
+/// How many queries the server at this URL has answered since it was started; `None` when it does
+/// not answer.
+pub async fn queries(url: &str) -> Option<u64> {
+    let client = Client::with_uri_str(url).await.ok()?;
+    let status = command(&client, doc! { "serverStatus": 1 }).await.ok()?;
+    let count = status.get_document("opcounters").ok()?.get("query")?;
+    let count = count.as_i64().or_else(|| count.as_i32().map(i64::from));
+    u64::try_from(count?).ok()
+}
+
 async fn command(client: &Client, command: Document) -> error::Result<Document> {
     client.database("admin").run_command(command).await
 }
 
 /// Where mongod is: what `ROOMCAST_MONGOD` names, in `PATH`, or where `scripts/test` puts it.
-fn program() -> PathBuf {
+///
+/// # Errors
+/// A line that says what to do, when there is none.
+pub fn program() -> Result<PathBuf, String> {
     if let Some(given) = std::env::var_os("ROOMCAST_MONGOD") {
         let given = PathBuf::from(given);
-        assert!(
-            given.is_file(),
-            "ROOMCAST_MONGOD is no file: {}",
-            given.display()
-        );
-        return given;
+        return match given.is_file() {
+            true => Ok(given),
+            false => Err(format!("ROOMCAST_MONGOD is no file: {}", given.display())),
+        };
     }
     let path = std::env::var_os("PATH").unwrap_or_default();
     let installed = cache::folder().map(|cache| cache.join("mongod-6.0.5"));
-    let found = std::env::split_paths(&path)
+    std::env::split_paths(&path)
         .chain(installed)
         .map(|folder| folder.join("mongod"))
-        .find(|program| program.is_file());
-    match found {
-        Some(program) => program,
-        None => {
-            panic!("this test needs a mongod: `scripts/test` installs it, or set ROOMCAST_MONGOD")
-        }
-    }
+        .find(|program| program.is_file())
+        .ok_or_else(|| {
+            "there is no mongod: `scripts/test` installs it, or set ROOMCAST_MONGOD".into()
+        })
 }
 
 fn tail(log: &str) -> String {

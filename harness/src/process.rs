@@ -130,6 +130,11 @@ impl Process {
         self.lines.borrow().join("\n")
     }
 
+    /// Whether it has not ended.
+    pub fn runs(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
+    }
+
     /// Ends it with SIGKILL, and returns once it is gone.
     pub async fn kill(&mut self) -> ExitStatus {
         self.signal("KILL").await;

@@ -119,20 +119,6 @@ impl Redis {
         self.kill();
     }
 
-    /// How many commands it has carried out since it was started.
-    ///
-    /// # Panics
-    /// When the server does not answer.
-    pub async fn commands(&self) -> u64 {
-        let info: redis::InfoDict = redis::cmd("INFO")
-            .arg("stats")
-            .query_async(&mut self.connection().await)
-            .await
-            .expect("the server answers");
-        info.get("total_commands_processed")
-            .expect("every server counts them")
-    }
-
     /// What it has logged.
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.dir.join("redis.log")).unwrap_or_default()
@@ -240,6 +226,19 @@ impl Drop for Redis {
         self.kill();
         let _ = std::fs::remove_dir_all(&self.dir);
     }
+}
+
+/// How many commands the server at this URL has carried out since it was started; `None` when it
+/// does not answer.
+pub async fn commands(url: &str) -> Option<u64> {
+    let client = Client::open(url).ok()?;
+    let mut connection = client.get_multiplexed_async_connection().await.ok()?;
+    let info: redis::InfoDict = redis::cmd("INFO")
+        .arg("stats")
+        .query_async(&mut connection)
+        .await
+        .ok()?;
+    info.get("total_commands_processed")
 }
 
 /// Whether a process has not ended: one that has, and is not waited for, has an empty command line.
