@@ -75,7 +75,7 @@ impl Redis {
     /// Starts a server that can join a cluster.
     pub(crate) async fn start_node(options: &[&str]) -> Self {
         Self::launch(None, || {
-            let bus = free_port().to_string();
+            let bus = port::free().to_string();
             let cluster = ["--cluster-enabled", "yes", "--cluster-port", &bus];
             let all = DURABLE.iter().chain(&cluster).chain(options);
             all.map(ToString::to_string).collect()
