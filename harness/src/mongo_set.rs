@@ -59,6 +59,11 @@ impl MongoSet {
         format!("mongodb://{}/{database}?replicaSet=rs0", hosts.join(","))
     }
 
+    /// Its nodes.
+    pub fn nodes(&self) -> &[Mongo] {
+        &self.nodes
+    }
+
     /// Ends the primary with SIGKILL. Returns when another one has been elected.
     ///
     /// # Panics

@@ -200,6 +200,27 @@ impl Redis {
         self.kill();
     }
 
+    /// Lets it take so many octets more than it has taken now.
+    ///
+    /// # Panics
+    /// When the server does not answer.
+    pub async fn limit_memory(&self, more: u64) {
+        let mut connection = self.connection().await;
+        let info: redis::InfoDict = redis::cmd("INFO")
+            .arg("memory")
+            .query_async(&mut connection)
+            .await
+            .expect("the server answers");
+        let used: u64 = info.get("used_memory").expect("every server knows it");
+        let limit: redis::RedisResult<()> = redis::cmd("CONFIG")
+            .arg("SET")
+            .arg("maxmemory")
+            .arg(used + more)
+            .query_async(&mut connection)
+            .await;
+        limit.expect("the server takes any limit");
+    }
+
     /// What it has logged.
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.dir.join("redis.log")).unwrap_or_default()

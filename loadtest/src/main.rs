@@ -1,6 +1,7 @@
 //! Load for Roomcast: measures it, and proves that nothing was lost on the way.
 
 mod body;
+mod chaos;
 mod client;
 mod config;
 mod cpu;

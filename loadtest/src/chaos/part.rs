@@ -1,10 +1,14 @@
 //! One process of ours, which is ended and started again.
 
 use std::fs::OpenOptions;
-use std::io::Write;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use harness::Process;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
 
 /// Starts a program whose files cannot grow past a size, in units of 512 octets. It gets an error
 /// then, as on a full disk, and not the signal that would end it.
@@ -112,6 +116,24 @@ impl Part {
         let output = process.output();
         let last = output.lines().last().unwrap_or("it said nothing");
         Some(format!("{} ended by itself: {last}", self.name))
+    }
+
+    /// What its operators see; nothing while it does not answer.
+    pub(crate) async fn metrics(&self, within: Duration) -> String {
+        let Some(process) = &self.process else {
+            return String::new();
+        };
+        let address = process.admin().await;
+        let asked = async {
+            let mut stream = TcpStream::connect(address).await?;
+            let request = "GET /metrics HTTP/1.1\r\nHost: chaos\r\nConnection: close\r\n\r\n";
+            stream.write_all(request.as_bytes()).await?;
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).await?;
+            io::Result::Ok(answer)
+        };
+        let answer = timeout(within, asked).await;
+        answer.ok().and_then(Result::ok).unwrap_or_default()
     }
 
     async fn await_ready(&mut self, process: Process) {

@@ -150,6 +150,9 @@ async fn carry(
     if is_reset {
         from_client.as_ref().set_zero_linger().ok();
         from_target.as_ref().set_zero_linger().ok();
+        // Dropped, they would first say that no more comes.
+        to_client.forget();
+        to_target.forget();
     }
 }
 
@@ -218,3 +221,6 @@ async fn passes(state: &mut watch::Receiver<State>, number: u64) -> Option<Weath
     let state = state.wait_for(may_pass).await.ok()?;
     Some(state.weather)
 }
+
+#[cfg(test)]
+mod tests;
