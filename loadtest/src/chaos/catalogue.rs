@@ -76,7 +76,11 @@ mod tests {
     fn every_scenario_has_a_name_of_its_own_and_says_what_happens() {
         let mut names = BTreeSet::new();
         for scenario in scenarios() {
-            assert!(names.insert(scenario.name), "{} is there twice", scenario.name);
+            assert!(
+                names.insert(scenario.name),
+                "{} is there twice",
+                scenario.name
+            );
             assert!(!scenario.about.is_empty(), "{}", scenario.name);
             assert!(!scenario.faults.is_empty(), "{}", scenario.name);
             assert!(!scenario.hold.is_zero(), "{}", scenario.name);

@@ -20,7 +20,11 @@ pub(crate) struct Figures {
 
 impl Figures {
     /// Counts until it is told to stop.
-    pub(crate) async fn gather(redis_url: String, mongo_url: String, stop: CancellationToken) -> Self {
+    pub(crate) async fn gather(
+        redis_url: String,
+        mongo_url: String,
+        stop: CancellationToken,
+    ) -> Self {
         let mut figures = Self::default();
         let mut last = None;
         let mut ticks = interval(SECOND);

@@ -75,7 +75,9 @@ pub(crate) async fn chaos(args: &ChaosArgs) -> Result<(), Failure> {
     let published = table::publish(&rows, args.json.as_deref(), args.markdown.as_deref());
     if stage.stop.is_cancelled() {
         published?;
-        return Err(Failure::Other("interrupted before all rounds were done".into()));
+        return Err(Failure::Other(
+            "interrupted before all rounds were done".into(),
+        ));
     }
     published
 }
@@ -88,9 +90,8 @@ fn chosen(names: &[String]) -> Result<Vec<&'static Scenario>, Failure> {
             return Err(Failure::Config(line));
         }
     }
-    let is_chosen = |scenario: &&Scenario| {
-        names.is_empty() || names.iter().any(|name| name == scenario.name)
-    };
+    let is_chosen =
+        |scenario: &&Scenario| names.is_empty() || names.iter().any(|name| name == scenario.name);
     Ok(catalogue::scenarios().filter(is_chosen).collect())
 }
 

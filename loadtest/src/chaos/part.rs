@@ -68,7 +68,12 @@ impl Part {
     pub(crate) async fn restart_within(&mut self, bytes: u64) {
         self.save();
         let program = self.program.to_string_lossy().into_owned();
-        let shell = ["-c".into(), WITHIN.into(), (bytes / 512).to_string(), program];
+        let shell = [
+            "-c".into(),
+            WITHIN.into(),
+            (bytes / 512).to_string(),
+            program,
+        ];
         let process = Process::spawn_at(Path::new("sh"), shell.iter().chain(&self.args));
         self.await_ready(process).await;
     }

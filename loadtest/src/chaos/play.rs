@@ -1,8 +1,10 @@
 //! Plays a scenario: round after round of its fault under load, and the reckoning.
 
-use std::path::{Path, PathBuf};
+use std::panic::AssertUnwindSafe;
+use std::path::Path;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
@@ -55,20 +57,17 @@ impl Stage {
         control: Option<&'static Control>,
         logs: &Path,
     ) -> Played {
-        let (stage, logs) = (self.clone(), PathBuf::from(logs));
-        // The harness panics with what the reader of a failed test needs to know.
-        let played = tokio::spawn(async move { stage.rounds(scenario, control, &logs).await });
-        let broken = match played.await {
+        // The harness panics with what the reader of a failed test needs to know. All that it had
+        // started has ended then, so nothing half done is seen again.
+        let rounds = AssertUnwindSafe(self.rounds(scenario, control, logs));
+        let broken = match rounds.catch_unwind().await {
             Ok(Ok(played)) => return played,
             Ok(Err(reason)) => reason,
-            Err(error) => match error.try_into_panic() {
-                Ok(panic) => match panic.downcast::<String>() {
-                    Ok(text) => *text,
-                    Err(panic) => panic
-                        .downcast::<&str>()
-                        .map_or_else(|_| "it panicked".into(), |text| text.to_string()),
-                },
-                Err(error) => error.to_string(),
+            Err(panic) => match panic.downcast::<String>() {
+                Ok(text) => *text,
+                Err(panic) => panic
+                    .downcast::<&str>()
+                    .map_or_else(|_| "it panicked".into(), |text| text.to_string()),
             },
         };
         Played {

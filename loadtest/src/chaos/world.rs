@@ -119,14 +119,14 @@ impl World {
             logs: logs.to_owned(),
             data: tempfile::tempdir()?,
         };
-        let common = [
-            &COMMON,
-            scenario.common,
-            control.map_or(&[], |control| control.common),
-        ]
-        .concat();
+        let control = control.map_or(&[][..], |control| control.common);
+        let common = [&COMMON[..], scenario.common, control].concat();
         let gateway = [&common[..], &GATEWAY, scenario.gateway].concat();
-        let count = if scenario.system == System::Standalone { 1 } else { EACH };
+        let count = if scenario.system == System::Standalone {
+            1
+        } else {
+            EACH
+        };
         for number in 0..count {
             let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port::free()));
             let mut args: Vec<String> = gateway.iter().map(ToString::to_string).collect();
@@ -181,7 +181,9 @@ impl World {
     /// The URLs of the one Redis and the one mongod, where there is one each.
     pub(crate) fn urls(&self) -> Option<(String, String)> {
         match (&self.broker, &self.store) {
-            (Broker::Single(redis), Store::Single(mongo)) => Some((redis.url(), mongo.url("admin"))),
+            (Broker::Single(redis), Store::Single(mongo)) => {
+                Some((redis.url(), mongo.url("admin")))
+            }
             _ => None,
         }
     }
@@ -273,8 +275,12 @@ impl Drop for World {
             Store::Set(set) => set.nodes().iter().map(Mongo::newest_log).collect(),
             Store::Embedded => Vec::new(),
         };
-        let redis = (1..).zip(redis).map(|(number, log)| (format!("redis-{number}"), log));
-        let mongo = (1..).zip(mongo).map(|(number, log)| (format!("mongod-{number}"), log));
+        let redis = (1..)
+            .zip(redis)
+            .map(|(number, log)| (format!("redis-{number}"), log));
+        let mongo = (1..)
+            .zip(mongo)
+            .map(|(number, log)| (format!("mongod-{number}"), log));
         for (name, log) in redis.chain(mongo) {
             let path = self.logs.join(format!("{name}.log"));
             if let Err(error) = std::fs::write(&path, log) {

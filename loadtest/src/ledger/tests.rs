@@ -44,7 +44,7 @@ impl Run {
     }
 
     fn faults(&self, seed: u64) -> Faults {
-        let mut ledger = Ledger::new(MEMBERS, PER_SENDER);
+        let mut ledger = Ledger::new(MEMBERS, MEMBERS);
         for &(sender, seq, _) in &self.sent {
             ledger.sent(sender, seq);
         }

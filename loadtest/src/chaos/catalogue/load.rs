@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use super::{CONTROL, PLAIN, WITHOUT_AFTER, WITHOUT_KEYS};
-use crate::chaos::scenario::{Control, Fault, Scenario, System, Target};
+use super::{FROZEN, PLAIN, WITHOUT_AFTER, WITHOUT_KEYS};
+use crate::chaos::load::SlowReader;
+use crate::chaos::scenario::{Fault, Scenario, System, Target};
 
 pub(super) const SCENARIOS: &[Scenario] = &[
     Scenario {
@@ -12,7 +13,14 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         faults: &[Fault::Nothing],
         hold: Duration::from_secs(4),
         gateway: &["--max-frame-bytes", "16KiB", "--max-outbox-bytes", "64KiB"],
-        load: |load| load.body_bytes = 8000,
+        load: |load| {
+            load.body_bytes = 8000;
+            load.slow_reader = Some(SlowReader {
+                members: 1,
+                reads: Duration::from_secs(1),
+                stops: Duration::from_secs(3),
+            });
+        },
         witness: Some("roomcast_gateway_disconnects_total{reason=\"slow-consumer\"}"),
         controls: &[WITHOUT_AFTER],
         ..PLAIN
@@ -47,7 +55,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         about: "SIGSTOP of `roomcast` for longer than every time-out, then SIGCONT",
         system: System::Standalone,
         faults: &[Fault::Freeze(Target::Gateway)],
-        hold: super::FROZEN,
+        hold: FROZEN,
         ..PLAIN
     },
     Scenario {

@@ -118,7 +118,10 @@ async fn a_delay_and_a_throttle_take_their_time() {
         let sent = Instant::now();
         client.write_all(&vec![7; length]).await.unwrap();
         assert_eq!(heard(&mut server, length).await, vec![7; length]);
-        assert!(sent.elapsed() >= Duration::from_millis(least), "{weather:?}");
+        assert!(
+            sent.elapsed() >= Duration::from_millis(least),
+            "{weather:?}"
+        );
     }
 }
 
