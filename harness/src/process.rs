@@ -146,6 +146,11 @@ impl Process {
         self.signal("TERM").await;
     }
 
+    /// Asks it to end, with SIGINT, as Ctrl-C does.
+    pub async fn interrupt(&self) {
+        self.signal("INT").await;
+    }
+
     /// Stops it where it is, with SIGSTOP: its connections stay open and silent.
     pub async fn pause(&self) {
         self.signal("STOP").await;

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::fault::Blow;
@@ -108,7 +108,9 @@ impl Stage {
             let blow = Blow::choose(scenario.faults, &mut random);
             let what = blow.inflict(&mut world).await;
             let longer = (scenario.hold / 2).min(Duration::from_secs(1));
-            sleep(scenario.hold + longer.mul_f64(random.f64())).await;
+            let hold = scenario.hold + longer.mul_f64(random.f64());
+            // Whoever interrupts need not wait for that.
+            timeout(hold, self.stop.cancelled()).await.ok();
             if let Some(witness) = scenario.witness.filter(|_| !witnessed) {
                 witnessed = world.counted(witness).await > 0.0;
             }

@@ -14,7 +14,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         hold: Duration::from_secs(4),
         gateway: &["--max-frame-bytes", "16KiB", "--max-outbox-bytes", "64KiB"],
         load: |load| {
-            load.body_bytes = 8000;
+            (load.rooms, load.members, load.rate, load.body_bytes) = (3, 3, 90.0, 8000);
             load.slow_reader = Some(SlowReader {
                 members: 1,
                 reads: Duration::from_secs(1),
