@@ -205,7 +205,10 @@ impl Ledger {
         }
         match id {
             Some(id) => self.name(at, id, || format!("receipt {receipts} names it")),
-            None => slot.mismatched = true,
+            None => {
+                slot.mismatched = true;
+                self.note(|| format!("a receipt of member {sender} for {seq} names no id"));
+            }
         }
         if receipts > 1 {
             return Entry::Again;
@@ -287,7 +290,7 @@ impl Ledger {
     pub(crate) fn close(&mut self) -> Faults {
         let mut faults = self.faults;
         for at in 0..self.messages.len() {
-            let slot = &self.messages[at];
+            let slot = &self.messages[at].clone();
             if slot.sent == 0 {
                 continue;
             }
@@ -297,20 +300,20 @@ impl Ledger {
                 let message = self.message(at);
                 self.note(|| format!("no receipt has come for {message}"));
             }
-            for reader in 0..self.members.len() {
-                let (member, slot) = (&self.members[reader], &self.messages[at]);
-                if !member.has(at) && !member.knows(slot) {
-                    faults.lost += 1;
-                    let (message, newest) = (self.message(at), member.newest);
-                    self.note(|| {
-                        let newest = newest
-                            .map(described)
-                            .unwrap_or_else(|| "nothing".to_owned());
-                        format!(
-                            "member {reader} never got {message}; the newest it got is {newest}"
-                        )
-                    });
-                }
+            let missed = |member: &Member| !member.has(at) && !member.knows(slot);
+            let lost = (0..self.members.len()).filter(|reader| missed(&self.members[*reader]));
+            let lost = lost.collect::<Vec<_>>();
+            faults.lost += lost.len() as u64;
+            if let Some(first) = lost.first() {
+                let (message, newest) = (self.message(at), self.members[*first].newest);
+                let others = lost.len() - 1;
+                self.note(|| {
+                    let newest = newest.map_or_else(|| "nothing".to_owned(), described);
+                    format!(
+                        "member {first} and {others} others never got {message}; the newest that \
+                         member {first} got is {newest}"
+                    )
+                });
             }
         }
         // Deliveries come in the order of ids, so that a sender's order is kept for everyone when

@@ -135,15 +135,15 @@ impl Board {
         }
     }
 
-    /// A MESSAGE has come to a member.
+    /// A MESSAGE has come to a member, now.
     pub(crate) fn delivered(
         &self,
         seat: Seat,
         id: Option<MessageId>,
         sender: Option<&str>,
         body: &[u8],
+        now: Duration,
     ) {
-        let now = self.now();
         let origin = self.origin(sender, body);
         let mut room = self.room(seat.room);
         let (Some((from, stamp)), Some(id)) = (origin, id) else {
@@ -171,18 +171,18 @@ impl Board {
         room.interruption = room.interruption.max(interruption);
     }
 
-    /// A RECEIPT for a message has come to its sender.
+    /// A RECEIPT for a message has come to its sender, now: of the store, where `is_stored`.
     pub(crate) fn receipted(
         &self,
         seat: Seat,
-        seq: usize,
+        (seq, due): (u32, Duration),
         id: Option<MessageId>,
-        due: Duration,
         is_stored: bool,
+        now: Duration,
     ) {
-        let now = self.now();
         let mut room = self.room(seat.room);
-        if room.ledger.receipted(seat.member, seq, id) != Entry::Paid || due <= room.mark {
+        let entry = room.ledger.receipted(seat.member, seq as usize, id);
+        if entry != Entry::Paid || due <= room.mark {
             return;
         }
         let took = since(room.mark, due, now);
@@ -274,5 +274,145 @@ fn since(mark: Duration, due: Duration, now: Duration) -> Duration {
     match now.saturating_sub(due) < PROMPT {
         true => Duration::ZERO,
         false => now.saturating_sub(mark),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MEMBERS: usize = 3;
+    const SENDERS: usize = 2;
+
+    /// One room whose senders send in turn, a message a second, all of it due after `mark`.
+    struct Scene {
+        board: Board,
+        sent: u32,
+    }
+
+    impl Scene {
+        fn new() -> Self {
+            let bodies = Bodies::new(1, 40, &mut fastrand::Rng::with_seed(1));
+            Self {
+                board: Board::new("test", 1, MEMBERS, SENDERS, bodies),
+                sent: 0,
+            }
+        }
+
+        /// The next message, due at this second.
+        fn send(&mut self, due: u64) -> Stamp {
+            let stamp = Stamp {
+                user: self.sent % SENDERS as u32,
+                seq: self.sent / SENDERS as u32,
+                due: seconds(due),
+            };
+            self.sent += 1;
+            self.board.sent(seat(stamp.user), stamp.seq);
+            stamp
+        }
+
+        fn deliver(&self, stamp: Stamp, member: u32, now: Duration) {
+            let sender = self.board.names[stamp.user as usize].clone();
+            let body = self.board.bodies.write(stamp);
+            let id = Some(id(stamp));
+            self.board
+                .delivered(seat(member), id, Some(&sender), &body, now);
+        }
+
+        fn receipt(&self, stamp: Stamp, is_stored: bool, now: Duration) {
+            let message = (stamp.seq, stamp.due);
+            let id = Some(id(stamp));
+            self.board
+                .receipted(seat(stamp.user), message, id, is_stored, now);
+        }
+    }
+
+    fn seconds(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    fn seat(user: u32) -> Seat {
+        Seat {
+            user,
+            room: 0,
+            member: user as usize,
+        }
+    }
+
+    fn id(stamp: Stamp) -> MessageId {
+        let clock = shared::message::Stamp {
+            ms: u64::from(stamp.seq),
+            seq: u64::from(stamp.user),
+        };
+        MessageId::new(clock, 0)
+    }
+
+    #[test]
+    fn a_fault_is_over_when_the_last_has_got_what_was_due_after_it() {
+        let mut scene = Scene::new();
+        let before = scene.send(1);
+        scene.board.watch(seconds(2), SENDERS, true);
+        let (first, second) = (scene.send(2), scene.send(3));
+        let third = scene.send(4);
+        for member in 0..MEMBERS as u32 {
+            scene.deliver(before, member, seconds(5));
+        }
+        scene.receipt(before, true, seconds(5));
+        let waiting = scene.board.waiting().0;
+        assert_eq!(
+            (waiting.deliveries, waiting.receipts, waiting.stores),
+            (3, 2, 1),
+            "what was due before says nothing"
+        );
+        scene.receipt(first, false, seconds(5));
+        assert_eq!(
+            scene.board.waiting().0.receipts,
+            2,
+            "due at the mark itself"
+        );
+        scene.receipt(second, false, seconds(6));
+        scene.receipt(third, true, seconds(8));
+        for (member, at) in [(0, 6), (1, 9), (2, 7)] {
+            scene.deliver(second, member, seconds(at));
+        }
+        let (waiting, recovery) = scene.board.waiting();
+        assert_eq!(waiting.subscriptions, MEMBERS);
+        assert_eq!((waiting.deliveries, waiting.stores), (0, 0));
+        assert_eq!(recovery.deliveries, seconds(7));
+        assert_eq!(recovery.stores, seconds(6));
+        assert_eq!(recovery.receipts, seconds(6));
+    }
+
+    #[test]
+    fn what_comes_promptly_was_not_waited_for() {
+        let mut scene = Scene::new();
+        scene.board.watch(seconds(2), SENDERS, false);
+        for due in [10, 11] {
+            let stamp = scene.send(due);
+            let now = stamp.due + PROMPT / 2;
+            scene.receipt(stamp, false, now);
+            (0..MEMBERS as u32).for_each(|member| scene.deliver(stamp, member, now));
+        }
+        let (waiting, recovery) = scene.board.waiting();
+        assert_eq!((waiting.deliveries, waiting.receipts), (0, 0));
+        assert_eq!(recovery, Recovery::default());
+    }
+
+    #[test]
+    fn an_interruption_is_what_one_member_went_without_while_something_was_due() {
+        let mut scene = Scene::new();
+        let (first, second, third) = (scene.send(10), scene.send(20), scene.send(21));
+        scene.deliver(first, 0, seconds(11));
+        scene.deliver(first, 1, seconds(10));
+        assert_eq!(scene.board.longest_interruption(), seconds(1));
+        scene.deliver(second, 0, seconds(27));
+        scene.deliver(third, 0, seconds(28));
+        scene.deliver(second, 1, seconds(21));
+        assert_eq!(
+            scene.board.longest_interruption(),
+            seconds(7),
+            "until the first came; before it was due, nothing was missing"
+        );
+        assert_eq!(scene.board.longest_interruption(), Duration::ZERO);
     }
 }

@@ -34,6 +34,9 @@ const AT_ONCE: usize = 16;
 /// How long one reading of a history may take before another gateway is asked.
 const READING: Duration = Duration::from_secs(10);
 
+/// How many debts are described in words.
+const MAX_NOTES: usize = 20;
+
 /// How members behave.
 #[derive(Clone, Debug)]
 pub(crate) struct LoadSettings {
@@ -367,17 +370,26 @@ impl Settled {
                 }
             }
         }
-        for (room, name) in board.rooms.iter().enumerate() {
+        for room in 0..board.rooms.len() {
             let ledger = &mut board.room(room).ledger;
             outcome.debts += Debts::from(ledger.close());
             outcome.sent += ledger.messages() as u64;
             outcome.receipted += ledger.receipts() as u64;
             outcome.told_missing += ledger.excused();
-            let notes = ledger.notes().iter();
-            outcome
-                .notes
-                .extend(notes.map(|note| format!("room {name}: {note}")));
         }
+        // The first of each room before the second of any: rooms seldom fail for the same reason.
+        for at in 0.. {
+            let rooms = (0..board.rooms.len()).filter_map(|room| {
+                let note = board.room(room).ledger.notes().get(at)?.clone();
+                Some(format!("room {}: {note}", board.rooms[room]))
+            });
+            let notes = rooms.collect::<Vec<_>>();
+            if notes.is_empty() || outcome.notes.len() >= MAX_NOTES {
+                break;
+            }
+            outcome.notes.extend(notes);
+        }
+        outcome.notes.truncate(MAX_NOTES);
         outcome.told = board.told();
         outcome.ends = board.ends();
         outcome

@@ -291,7 +291,9 @@ impl Member {
         match (frame.command, frame.header("receipt-id")) {
             (Command::Message, _) => {
                 let sender = frame.header("sender");
-                self.board.delivered(self.seat, id, sender, &frame.body);
+                let now = self.board.now();
+                self.board
+                    .delivered(self.seat, id, sender, &frame.body, now);
                 kept.newest = kept.newest.max(id);
             }
             (Command::Receipt, Some(SUBSCRIBED)) => {
@@ -312,8 +314,9 @@ impl Member {
                 };
                 sends.receipted(seq);
                 let (due, is_stored) = (sends.due(seq), sends.is_stored(seq));
+                let now = self.board.now();
                 self.board
-                    .receipted(self.seat, seq as usize, id, due, is_stored);
+                    .receipted(self.seat, (seq, due), id, is_stored, now);
             }
             (Command::Error, _) => return Err(ClientError::refused(frame).into()),
             _ => {}

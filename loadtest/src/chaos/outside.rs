@@ -1,12 +1,12 @@
 //! `loadtest chaos --gateway`: the load and its ledger on gateways that somebody else breaks.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use shared::exit::Failure;
 use tokio::time::sleep;
 
 use super::gateways::Gateways;
-use super::load::{Load, LoadError, LoadSettings};
+use super::load::{Load, LoadError, LoadSettings, SlowReader};
 use super::table::Row;
 use crate::config::ChaosArgs;
 
@@ -29,6 +29,13 @@ pub(crate) async fn run(args: &ChaosArgs) -> Result<Row, Failure> {
         seed: args.seed,
         resume: !load.no_resume,
         keys: !load.no_keys,
+        slow_reader: (load.slow_readers > 0).then_some(SlowReader {
+            members: load.slow_readers as usize,
+            reads: Duration::from_secs(2),
+            stops: Duration::from_secs(10),
+        }),
+        heart_beat: load.heartbeat,
+        receipt_patience: load.resend_after,
         start_within: load.connect_timeout,
         ..LoadSettings::default()
     };

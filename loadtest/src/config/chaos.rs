@@ -151,6 +151,28 @@ pub(crate) struct LoadArgs {
     #[arg(value_parser = positive_duration)]
     pub connect_timeout: Duration,
 
+    /// How often gateway and user show each other that they live; a gateway that is silent for two
+    /// and a half times as long has gone.
+    #[arg(long, value_name = "TIME", default_value = "2s", requires = "gateways")]
+    #[arg(value_parser = positive_duration)]
+    pub heartbeat: Duration,
+
+    /// Send a message again that has had no receipt for so long, though the connection stands.
+    #[arg(
+        long,
+        value_name = "TIME",
+        default_value = "15s",
+        requires = "gateways"
+    )]
+    #[arg(value_parser = positive_duration)]
+    pub resend_after: Duration,
+
+    /// How many of each room's users read for two seconds and then nothing for ten, again and again;
+    /// they do not send.
+    #[arg(long, value_name = "N", default_value_t = 0, requires = "gateways")]
+    #[arg(value_parser = clap::value_parser!(u32).range(0..=100_000))]
+    pub slow_readers: u32,
+
     /// Come back without `after`, as a control: what is missed meanwhile must show as lost.
     #[arg(long, requires = "gateways")]
     pub no_resume: bool,
