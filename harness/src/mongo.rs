@@ -108,6 +108,11 @@ impl Mongo {
         format!("mongodb://{}/{database}?replicaSet=rs0", self.host())
     }
 
+    /// The port that it listens on.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
     /// Ends it with SIGKILL, and returns once it is gone. Its data stay for [`Mongo::restart`].
     pub async fn kill(&mut self) {
         let Some(mut server) = self.server.take() else {

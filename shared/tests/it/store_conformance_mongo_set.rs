@@ -1,13 +1,18 @@
 //! What the store promises while a replica set loses its primary, in every way.
 
+use std::future::pending;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use harness::{Mongo, MongoSet, until};
-use shared::config::StoreUrl;
+use shared::config::{Retention, StoreUrl};
 use shared::message::{MessageId, Span};
-use shared::store::{Store, StoreError};
+use shared::store::{self, Store, StoreError};
+use tokio::io::copy_bidirectional;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -94,7 +99,10 @@ impl Load {
         };
         let before = now();
         until("inserts and reads succeed", async || {
-            now().iter().zip(&before).all(|(now, then)| *now >= then + 2)
+            now()
+                .iter()
+                .zip(&before)
+                .all(|(now, then)| *now >= then + 2)
         })
         .await;
     }
@@ -112,8 +120,14 @@ impl Load {
             })
             .collect();
         expected.sort();
-        let history = self.store.history(&room("lobby"), Span::Newest, 1_000_000);
-        let found: Vec<_> = history.await.unwrap().iter().map(|m| m.id).collect();
+        let mut found = Vec::new();
+        let (lobby, mut span) = (room("lobby"), Span::After(MessageId::MIN));
+        loop {
+            let page = self.store.history(&lobby, span, 1000).await.unwrap();
+            let Some(last) = page.last() else { break };
+            span = Span::After(last.id);
+            found.extend(page.iter().map(|message| message.id));
+        }
         assert!(found == expected, "{} of {}", found.len(), expected.len());
     }
 }
@@ -174,10 +188,95 @@ async fn nothing_is_answered_without_a_majority_and_all_goes_on_when_it_is_back(
     load.flows().await;
     set.kill_majority().await;
     let error = bounded(store.insert(&batch(5_000_000..5_000_001))).await;
-    assert!(matches!(error, Err(StoreError::Unavailable(_))), "{error:?}");
+    assert!(
+        matches!(error, Err(StoreError::Unavailable(_))),
+        "{error:?}"
+    );
     let error = bounded(store.ping()).await;
-    assert!(matches!(error, Err(StoreError::Unavailable(_))), "{error:?}");
+    assert!(
+        matches!(error, Err(StoreError::Unavailable(_))),
+        "{error:?}"
+    );
     set.restart_dead().await;
     load.flows().await;
     load.settle().await;
+}
+
+#[tokio::test]
+async fn a_store_is_opened_and_its_retention_set_while_one_node_of_three_is_away() {
+    let mut set = MongoSet::start().await;
+    let mut place = place(&set);
+    place.open().await.insert(&batch(0..50)).await.unwrap();
+    set.kill_primary().await;
+    // A new index, over messages that are there, which the dead node cannot build.
+    place.settings.retention = Retention::For(Duration::from_secs(3600));
+    let opened = timeout(PATIENCE, store::open(&place.settings)).await;
+    opened.unwrap().unwrap().ping().await.unwrap();
+}
+
+#[tokio::test]
+async fn connections_that_fell_silent_are_given_up_and_replaced() {
+    let mongo = Mongo::start().await;
+    let tunnel = Tunnel::to(mongo.port()).await;
+    let database = Mongo::database();
+    let url = format!("mongodb://127.0.0.1:{}/{database}", tunnel.port);
+    let mut place = Place::at(StoreUrl::Mongo {
+        url: format!("{url}?directConnection=true"),
+        database,
+    });
+    place.settings.operation_timeout = Duration::from_secs(1);
+    let store = place.open().await;
+    // As many connections as calls at a time.
+    let calls = (0..20).map(|_| store.ping());
+    for answer in join_all(calls).await {
+        answer.unwrap();
+    }
+    tunnel.silence();
+    let error = bounded(store.insert(&batch(0..5))).await;
+    assert!(
+        matches!(error, Err(StoreError::Unavailable(_))),
+        "{error:?}"
+    );
+    until("the store works over new connections", async || {
+        bounded(store.insert(&batch(0..5))).await.is_ok()
+    })
+    .await;
+    // None of those that were silenced is left among the idle ones.
+    let calls = (0..20).map(|_| bounded(store.ping()));
+    for answer in join_all(calls).await {
+        answer.unwrap();
+    }
+}
+
+/// A way to a server whose present connections can be made to swallow everything, as those of a
+/// link that was cut without a word.
+struct Tunnel {
+    port: u16,
+    generation: watch::Sender<u64>,
+}
+
+impl Tunnel {
+    async fn to(server: u16) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let generation = watch::Sender::new(0);
+        let current = generation.clone();
+        tokio::spawn(async move {
+            while let Ok((mut near, _)) = listener.accept().await {
+                let mut silenced = current.subscribe();
+                tokio::spawn(async move {
+                    let mut far = TcpStream::connect(("127.0.0.1", server)).await.unwrap();
+                    tokio::select! {
+                        _ = copy_bidirectional(&mut near, &mut far) => {}
+                        _ = silenced.changed() => pending().await,
+                    }
+                });
+            }
+        });
+        Self { port, generation }
+    }
+
+    fn silence(&self) {
+        self.generation.send_modify(|generation| *generation += 1);
+    }
 }
