@@ -146,11 +146,6 @@ impl Mongo {
         self.kill().await;
     }
 
-    /// The server's port.
-    pub fn port(&self) -> u16 {
-        self.port
-    }
-
     /// The newest that it has logged, 1 MiB at most.
     pub fn newest_log(&self) -> String {
         let log = std::fs::read(self.log()).unwrap_or_default();

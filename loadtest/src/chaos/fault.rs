@@ -76,20 +76,13 @@ impl Blow {
                 }
                 format!("the slot of shard {} migrated", self.shard())
             }
-            Fault::Network(link, trouble) => {
-                for proxy in world.network(link, self.only()) {
-                    match trouble {
-                        Trouble::Cut => proxy.set(Weather::Cut),
-                        Trouble::Reset => proxy.reset(),
-                        Trouble::Delay => proxy.set(Weather::Delay(DELAY)),
-                        Trouble::Throttle => proxy.set(Weather::Throttle(THROTTLED)),
-                    }
+            Fault::Network(link, trouble) => self.spoil(world, link, trouble),
+            Fault::NetworkAndReturn(trouble) => {
+                let what = self.spoil(world, Link::GatewayMongo, trouble);
+                for proxy in world.network(Link::ClientGateway, None) {
+                    proxy.reset();
                 }
-                let whose = match self.only() {
-                    Some(number) => format!("number {}", number + 1),
-                    None => "all".into(),
-                };
-                format!("{link:?} of {whose}: {trouble:?}")
+                format!("{what}, and clients reset")
             }
             Fault::Roll => {
                 for gateway in &mut world.gateways {
@@ -129,14 +122,8 @@ impl Blow {
                 }
                 world.persisters[number].restart().await;
             }
-            Fault::Network(link, trouble) => {
-                for proxy in world.network(link, self.only()) {
-                    if trouble == Trouble::Cut && self.harsh {
-                        proxy.forget();
-                    }
-                    proxy.set(Weather::Clear);
-                }
-            }
+            Fault::Network(link, trouble) => self.clear(world, link, trouble),
+            Fault::NetworkAndReturn(trouble) => self.clear(world, Link::GatewayMongo, trouble),
             Fault::FullDisk => {
                 // It may have given up by itself, as it should when it cannot write.
                 world.gateways[0].kill().await;
@@ -260,6 +247,30 @@ impl Blow {
             Broker::Single(_) | Broker::Embedded => {}
         }
         "the primary killed while its replicas were behind".into()
+    }
+
+    fn spoil(self, world: &World, link: Link, trouble: Trouble) -> String {
+        for proxy in world.network(link, self.only()) {
+            match trouble {
+                Trouble::Cut => proxy.set(Weather::Cut),
+                Trouble::Reset => proxy.reset(),
+                Trouble::Delay => proxy.set(Weather::Delay(DELAY)),
+                Trouble::Throttle => proxy.set(Weather::Throttle(THROTTLED)),
+            }
+        }
+        match self.only() {
+            Some(number) => format!("{trouble:?} of {link:?}, number {}", number + 1),
+            None => format!("{trouble:?} of {link:?}, all"),
+        }
+    }
+
+    fn clear(self, world: &World, link: Link, trouble: Trouble) {
+        for proxy in world.network(link, self.only()) {
+            if trouble == Trouble::Cut && self.harsh {
+                proxy.forget();
+            }
+            proxy.set(Weather::Clear);
+        }
     }
 
     async fn fail_over(self, world: &mut World, target: Target) -> String {

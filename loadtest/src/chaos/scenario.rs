@@ -86,6 +86,9 @@ pub(crate) enum Fault {
     Migrate,
     /// The network is spoilt.
     Network(Link, Trouble),
+    /// The network of gateways and MongoDB is spoilt, and meanwhile the clients' connections are
+    /// reset: who comes back wants what only MongoDB has.
+    NetworkAndReturn(Trouble),
     /// Every gateway is drained and started again, one after the other.
     Roll,
     /// The files cannot grow any further; then there is room again.
@@ -145,6 +148,7 @@ impl Scenario {
     pub(crate) fn spoils(&self, link: Link) -> bool {
         self.faults.iter().any(|fault| match fault {
             Fault::Network(spoilt, _) => *spoilt == link,
+            Fault::NetworkAndReturn(_) => matches!(link, Link::GatewayMongo | Link::ClientGateway),
             Fault::KillStoring => link == Link::PersisterMongo,
             Fault::Unacknowledged => matches!(link, Link::PersisterRedis | Link::PersisterMongo),
             _ => false,

@@ -11,6 +11,9 @@ const CUT: Duration = Duration::from_secs(6);
 /// Long enough for what waits to pile up.
 const SLOW: Duration = Duration::from_secs(3);
 
+/// What Redis has is soon too little for those who come back.
+const MUCH_IS_OLD: &[&str] = &["--recent-max", "5"];
+
 pub(super) const SCENARIOS: &[Scenario] = &[
     Scenario {
         controls: &[WITHOUT_AFTER],
@@ -65,21 +68,30 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         "20 kB/s on each connection between gateways and Redis",
         &[Fault::Network(Link::GatewayRedis, Trouble::Throttle)],
     ),
-    cut(
-        "cut-gateway-mongodb",
-        "the network between gateways and MongoDB cut without a reset",
-        &[Fault::Network(Link::GatewayMongo, Trouble::Cut)],
-    ),
-    slow(
-        "delay-gateway-mongodb",
-        "300 ms each way between gateways and MongoDB",
-        &[Fault::Network(Link::GatewayMongo, Trouble::Delay)],
-    ),
-    slow(
-        "throttle-gateway-mongodb",
-        "20 kB/s on each connection between gateways and MongoDB",
-        &[Fault::Network(Link::GatewayMongo, Trouble::Throttle)],
-    ),
+    Scenario {
+        common: MUCH_IS_OLD,
+        ..cut(
+            "cut-gateway-mongodb",
+            "the network between gateways and MongoDB cut without a reset, while clients come back",
+            &[Fault::NetworkAndReturn(Trouble::Cut)],
+        )
+    },
+    Scenario {
+        common: MUCH_IS_OLD,
+        ..slow(
+            "delay-gateway-mongodb",
+            "300 ms each way between gateways and MongoDB, while clients come back",
+            &[Fault::NetworkAndReturn(Trouble::Delay)],
+        )
+    },
+    Scenario {
+        common: MUCH_IS_OLD,
+        ..slow(
+            "throttle-gateway-mongodb",
+            "20 kB/s on each connection between gateways and MongoDB, while clients come back",
+            &[Fault::NetworkAndReturn(Trouble::Throttle)],
+        )
+    },
     cut(
         "cut-persister-redis",
         "the network between persisters and Redis cut without a reset",
