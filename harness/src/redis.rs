@@ -1,18 +1,35 @@
 //! A Redis server of a test's own, which can be killed, restarted and frozen.
 
 use std::io::{BufRead, BufReader};
-use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Client};
+use redis::{AsyncConnectionConfig, Client, Cmd, FromRedisValue, RedisResult};
 use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
+use crate::port;
+
 /// How long the server may take to start, its data loaded.
 const START_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long a server may take for one answer while a condition is waited for.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// What keeps a server's data whatever happens to it.
+const DURABLE: &[&str] = &[
+    "--appendonly",
+    "yes",
+    "--appendfsync",
+    "always",
+    "--save",
+    "",
+    "--maxmemory-policy",
+    "noeviction",
+];
 
 /// Starts the server and ends it together with the test, however the test ends: the pipe to the
 /// shell's input closes with the test's process.
@@ -25,7 +42,10 @@ pub struct Redis {
     port: u16,
     dir: PathBuf,
     options: Vec<String>,
+    /// A Sentinel keeps what it knows in its configuration.
+    config: Option<PathBuf>,
     running: Option<Running>,
+    frozen: AtomicBool,
 }
 
 struct Running {
@@ -48,15 +68,42 @@ impl Redis {
     /// # Panics
     /// When `redis-server` is missing or does not start.
     pub async fn start_with(options: &[&str]) -> Self {
+        let durable = DURABLE.iter().chain(options);
+        Self::launch(None, || durable.clone().map(ToString::to_string).collect()).await
+    }
+
+    /// Starts a server that can join a cluster.
+    pub(crate) async fn start_node(options: &[&str]) -> Self {
+        Self::launch(None, || {
+            let bus = port::free().to_string();
+            let cluster = ["--cluster-enabled", "yes", "--cluster-port", &bus];
+            let all = DURABLE.iter().chain(&cluster).chain(options);
+            all.map(ToString::to_string).collect()
+        })
+        .await
+    }
+
+    /// Starts a Sentinel with these lines of configuration.
+    pub(crate) async fn start_sentinel(config: &str) -> Self {
+        Self::launch(Some(config), Vec::new).await
+    }
+
+    async fn launch(config: Option<&str>, options: impl Fn() -> Vec<String>) -> Self {
         for _ in 0..10 {
             let dir = std::env::temp_dir().join(format!("roomcast-redis-{}", Uuid::new_v4()));
             std::fs::create_dir_all(&dir).expect("the folder for temporary files is writable");
-            let options = options.iter().map(ToString::to_string).collect();
+            let config = config.map(|lines| {
+                let file = dir.join("sentinel.conf");
+                std::fs::write(&file, lines).expect("the folder for temporary files is writable");
+                file
+            });
             let mut redis = Self {
-                port: free_port(),
+                port: port::free(),
                 dir,
-                options,
+                options: options(),
+                config,
                 running: None,
+                frozen: AtomicBool::new(false),
             };
             // Another process may have taken the port since: then the server ends at once.
             if redis.run().await {
@@ -76,6 +123,16 @@ impl Redis {
         self.port
     }
 
+    /// The password that it was started with.
+    pub fn password(&self) -> Option<&str> {
+        self.option("--requirepass")
+    }
+
+    /// The port on which nodes of a cluster talk to it.
+    pub(crate) fn bus_port(&self) -> &str {
+        self.option("--cluster-port").expect("it is a node")
+    }
+
     /// A connection for the test's own commands.
     ///
     /// # Panics
@@ -84,21 +141,89 @@ impl Redis {
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(Duration::from_secs(10)))
             .set_response_timeout(Some(Duration::from_secs(30)));
-        Client::open(self.url())
-            .expect("the URL is well-formed")
+        self.client()
             .get_multiplexed_async_connection_with_config(&config)
             .await
             .expect("the server answers")
     }
 
+    /// One command on a connection of its own, with a short deadline: for conditions.
+    ///
+    /// # Errors
+    /// When the server is not there, silent, or refuses.
+    pub async fn ask<T: FromRedisValue>(&self, command: &Cmd) -> RedisResult<T> {
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(ANSWER_TIMEOUT))
+            .set_response_timeout(Some(ANSWER_TIMEOUT));
+        let client = self.client();
+        let mut connection = client
+            .get_multiplexed_async_connection_with_config(&config)
+            .await?;
+        command.query_async(&mut connection).await
+    }
+
+    /// Whether it runs and is not frozen.
+    pub fn is_running(&self) -> bool {
+        self.running.is_some() && !self.frozen.load(Ordering::Relaxed)
+    }
+
+    /// Whether it was killed and not started again.
+    pub fn is_killed(&self) -> bool {
+        self.running.is_none()
+    }
+
     /// Kills the server with SIGKILL. Its data stay.
     pub fn kill(&mut self) {
+        self.frozen.store(false, Ordering::Relaxed);
         if let Some(mut running) = self.running.take() {
             // The shell goes first: it would remove the data.
             let _ = running.shell.kill();
             let _ = running.shell.wait();
             signal("-KILL", &running.server);
         }
+    }
+
+    /// Asks the server to end, with SIGTERM, and returns once it has. Its data stay.
+    ///
+    /// # Panics
+    /// When it does not end within half a minute.
+    pub async fn terminate(&mut self) {
+        let Some(running) = &self.running else {
+            return;
+        };
+        signal("-TERM", &running.server);
+        let deadline = Instant::now() + START_TIMEOUT;
+        while runs(&running.server) {
+            assert!(Instant::now() < deadline, "redis-server does not end");
+            sleep(Duration::from_millis(10)).await;
+        }
+        self.kill();
+    }
+
+    /// Lets it take so many octets more than it has taken now.
+    ///
+    /// # Panics
+    /// When the server does not answer.
+    pub async fn limit_memory(&self, more: u64) {
+        let mut connection = self.connection().await;
+        let info: redis::InfoDict = redis::cmd("INFO")
+            .arg("memory")
+            .query_async(&mut connection)
+            .await
+            .expect("the server answers");
+        let used: u64 = info.get("used_memory").expect("every server knows it");
+        let limit: redis::RedisResult<()> = redis::cmd("CONFIG")
+            .arg("SET")
+            .arg("maxmemory")
+            .arg(used + more)
+            .query_async(&mut connection)
+            .await;
+        limit.expect("the server takes any limit");
+    }
+
+    /// What it has logged.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.dir.join("redis.log")).unwrap_or_default()
     }
 
     /// Starts a killed server again: same port, same data. Returns when the data are loaded.
@@ -118,12 +243,14 @@ impl Redis {
 
     /// Freezes the server with SIGSTOP: connections stay open and nothing answers.
     pub fn pause(&self) {
+        self.frozen.store(true, Ordering::Relaxed);
         self.signal("-STOP");
     }
 
     /// Lets a frozen server go on.
     pub fn resume(&self) {
         self.signal("-CONT");
+        self.frozen.store(false, Ordering::Relaxed);
     }
 
     fn signal(&self, name: &str) {
@@ -136,24 +263,13 @@ impl Redis {
         let mut shell = Command::new("sh")
             .args(["-c", SUPERVISE, "sh"])
             .arg(&self.dir)
-            .args([
-                "redis-server",
-                "--bind",
-                "127.0.0.1",
-                "--port",
-                &self.port.to_string(),
-            ])
+            .arg("redis-server")
+            .args(&self.config)
+            .args(self.config.is_some().then_some("--sentinel"))
+            .args(["--bind", "127.0.0.1", "--port", &self.port.to_string()])
             .arg("--dir")
             .arg(&self.dir)
-            .args([
-                "--appendonly",
-                "yes",
-                "--appendfsync",
-                "always",
-                "--save",
-                "",
-            ])
-            .args(["--maxmemory-policy", "noeviction", "--logfile", "redis.log"])
+            .args(["--logfile", "redis.log"])
             .args(&self.options)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -166,15 +282,16 @@ impl Redis {
             .read_line(&mut server)
             .expect("the shell names the process");
         let server = server.trim().to_string();
-        let alive = Path::new("/proc").join(&server).join("cmdline");
-        self.running = Some(Running { shell, server });
+        self.running = Some(Running {
+            shell,
+            server: server.clone(),
+        });
         let deadline = Instant::now() + START_TIMEOUT;
         while Instant::now() < deadline {
             if self.answers().await {
                 return true;
             }
-            // A process that has ended and is not waited for has an empty command line.
-            if std::fs::read(&alive).unwrap_or_default().is_empty() {
+            if !runs(&server) {
                 break;
             }
             sleep(Duration::from_millis(10)).await;
@@ -184,16 +301,22 @@ impl Redis {
     }
 
     async fn answers(&self) -> bool {
-        let Ok(client) = Client::open(self.url()) else {
-            return false;
-        };
-        let Ok(mut connection) = client.get_multiplexed_async_connection().await else {
-            return false;
-        };
-        let pong: redis::RedisResult<String> =
-            redis::cmd("PING").query_async(&mut connection).await;
+        let pong: RedisResult<String> = self.ask(&redis::cmd("PING")).await;
         // A server with a password answers too.
         pong.map_or_else(|error| error.to_string().contains("NOAUTH"), |_| true)
+    }
+
+    fn client(&self) -> Client {
+        let url = match self.password() {
+            Some(password) => format!("redis://:{password}@127.0.0.1:{}", self.port),
+            None => self.url(),
+        };
+        Client::open(url).expect("the URL is well-formed")
+    }
+
+    fn option(&self, name: &str) -> Option<&str> {
+        let at = self.options.iter().position(|option| option == name)?;
+        self.options.get(at + 1).map(String::as_str)
     }
 }
 
@@ -204,12 +327,23 @@ impl Drop for Redis {
     }
 }
 
-fn free_port() -> u16 {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port is free");
-    listener
-        .local_addr()
-        .expect("a bound socket has an address")
-        .port()
+/// How many commands the server at this URL has carried out since it was started; `None` when it
+/// does not answer.
+pub async fn commands(url: &str) -> Option<u64> {
+    let client = Client::open(url).ok()?;
+    let mut connection = client.get_multiplexed_async_connection().await.ok()?;
+    let info: redis::InfoDict = redis::cmd("INFO")
+        .arg("stats")
+        .query_async(&mut connection)
+        .await
+        .ok()?;
+    info.get("total_commands_processed")
+}
+
+/// Whether a process has not ended: one that has, and is not waited for, has an empty command line.
+fn runs(process: &str) -> bool {
+    let line = Path::new("/proc").join(process).join("cmdline");
+    !std::fs::read(line).unwrap_or_default().is_empty()
 }
 
 fn signal(name: &str, process: &str) {

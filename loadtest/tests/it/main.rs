@@ -5,6 +5,7 @@
 )]
 
 mod chaos_load;
+mod chaos;
 mod command_line;
 mod faults;
 mod killed;

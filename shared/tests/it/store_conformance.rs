@@ -35,8 +35,12 @@ impl Place {
     pub(crate) fn on(mongo: &Mongo) -> Self {
         let database = Mongo::database();
         let url = mongo.url(&database);
+        Self::at(StoreUrl::Mongo { url, database })
+    }
+
+    pub(crate) fn at(url: StoreUrl) -> Self {
         Self {
-            settings: settings(StoreUrl::Mongo { url, database }),
+            settings: settings(url),
             _folder: None,
         }
     }
