@@ -67,6 +67,8 @@ pub(crate) struct LoadSettings {
     pub pauses: (Duration, Duration),
     /// A message without a receipt is sent again after this long, also while the connection stands.
     pub receipt_patience: Duration,
+    /// How long a connection may take until CONNECTED; then another gateway is tried.
+    pub opening: Duration,
     /// How long the start may take, until everything flows.
     pub start_within: Duration,
 }
@@ -87,6 +89,7 @@ impl Default for LoadSettings {
             heart_beat: Duration::from_secs(1),
             pauses: (Duration::from_millis(100), Duration::from_secs(1)),
             receipt_patience: Duration::from_secs(15),
+            opening: Duration::from_secs(5),
             start_within: Duration::from_secs(60),
         }
     }
