@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use shared::exit::Failure;
+use shared::shutdown;
 use tokio::time::sleep;
 
 use super::gateways::Gateways;
@@ -13,7 +14,7 @@ use crate::config::ChaosArgs;
 /// How the row is called.
 const NAME: &str = "from outside";
 
-/// Runs the load for as long as the flags say, and closes its ledger.
+/// Runs the load for as long as the flags say, or until SIGTERM or SIGINT, and closes its ledger.
 ///
 /// # Errors
 /// [`Failure::Unavailable`] when the gateways cannot be reached at the beginning.
@@ -45,7 +46,10 @@ pub(crate) async fn run(args: &ChaosArgs) -> Result<Row, Failure> {
         LoadError::Settings(wrong) => Failure::Config(wrong.to_owned()),
         stuck @ LoadError::Stuck { .. } => Failure::Unavailable(stuck.to_string()),
     })?;
-    sleep(load.duration).await;
+    tokio::select! {
+        () = sleep(load.duration) => {}
+        () = shutdown::signal().cancelled_owned() => {}
+    }
     // What is interrupted now counts as soon as it has ended.
     let flows = running.flowing(Instant::now(), load.settle).await;
     let interruption = running.longest_interruption();

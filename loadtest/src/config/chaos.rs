@@ -17,7 +17,7 @@ Examples:
     loadtest chaos --list
     loadtest chaos --scenario NAME --rounds 5 --seed 7
     loadtest chaos --scenario NAME --control
-  The load and its ledger alone, for five minutes, while you kill what you like:
+  The load and its ledger alone, for five minutes, while you break what you like:
     loadtest chaos --gateway ws://127.0.0.1:8081/ws --gateway ws://127.0.0.1:8082/ws --duration 5m";
 
 /// Flags of `loadtest chaos`.
@@ -75,7 +75,7 @@ pub(crate) struct ChaosArgs {
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "With --gateway")]
 pub(crate) struct LoadArgs {
-    /// How long to send, such as 30s or 5m.
+    /// How long to send, such as 30s or 5m; SIGTERM, or Ctrl-C, ends it earlier.
     #[arg(
         long,
         value_name = "TIME",

@@ -4,6 +4,7 @@
     reason = "a test fails by panicking"
 )]
 
+mod chaos_load;
 mod chaos;
 mod command_line;
 mod faults;
