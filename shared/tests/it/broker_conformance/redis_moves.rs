@@ -8,15 +8,20 @@ use harness::redis::Redis;
 use harness::{Cluster, Sentinel, until};
 use redis::aio::MultiplexedConnection;
 use redis::cmd;
-use shared::broker::{Broker, Earlier, open};
-use shared::config::BrokerUrl;
+use shared::broker::{Broker, Earlier, Feed, open};
+use shared::config::{BrokerUrl, Delivery};
 use shared::metrics::Metrics;
 
 use super::flow::Flow;
-use super::settings;
+use super::{draft, ids, settings};
 
 async fn broker(url: String) -> Arc<dyn Broker> {
-    let settings = settings(BrokerUrl::Redis(url));
+    broker_with(url, Delivery::AtLeastOnce).await
+}
+
+async fn broker_with(url: String, delivery: Delivery) -> Arc<dyn Broker> {
+    let mut settings = settings(BrokerUrl::Redis(url));
+    settings.delivery = delivery;
     let opened = open(&settings, &Metrics::new(), Earlier::default()).await;
     opened.expect("the servers answer")
 }
@@ -184,4 +189,47 @@ async fn what_a_server_drops_unasked_is_subscribed_again() {
     tokio::time::timeout(Duration::from_secs(60), cluster.whole())
         .await
         .unwrap();
+}
+
+/// Sends until something that was accepted meanwhile comes out of the feed.
+async fn feeds(broker: &Arc<dyn Broker>, feed: &mut Box<dyn Feed>) {
+    until("the feed hands out what was sent", async || {
+        let accepted = broker.publish(draft("a", 1)).await;
+        let read = feed.next(10, Duration::ZERO).await.unwrap_or_default();
+        accepted.is_ok_and(|accepted| ids(&read).contains(&accepted.id))
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_feed_without_a_journal_follows_the_primary() {
+    let set = Sentinel::start().await;
+    let broker = broker_with(set.url(), Delivery::AtMostOnce).await;
+    let mut feed = broker.open_feed("one").await.unwrap();
+    feeds(&broker, &mut feed).await;
+    let before = set.primary().await.port();
+    set.pause_primary().await;
+    set.promoted(before).await;
+    feeds(&broker, &mut feed).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_feed_without_a_journal_hears_every_master_of_a_cluster() {
+    let mut cluster = Cluster::start().await;
+    let broker = broker_with(cluster.url(), Delivery::AtMostOnce).await;
+    let mut feed = broker.open_feed("one").await.unwrap();
+    for number in 0..8 {
+        // Of every shard.
+        let room = format!("room{number}");
+        let id = broker.publish(draft(&room, 1)).await.unwrap().id;
+        until("it is handed out", async || {
+            let read = feed.next(10, Duration::ZERO).await.unwrap_or_default();
+            ids(&read).contains(&id)
+        })
+        .await;
+    }
+    let before = cluster.master(0).await.port();
+    cluster.kill_master(0).await;
+    cluster.promoted(0, before).await;
+    feeds(&broker, &mut feed).await;
 }

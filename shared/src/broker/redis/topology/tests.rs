@@ -9,11 +9,11 @@ use super::*;
 use crate::config::{BrokerUrl, Delivery, Without};
 use crate::metrics::Metrics;
 
-async fn opened(url: &str) -> Topology {
+async fn opened(url: &str, shards: u16) -> Topology {
     let settings = BrokerSettings {
         url: BrokerUrl::Redis(url.into()),
         delivery: Delivery::AtLeastOnce,
-        shards: 16,
+        shards,
         journal_max: 1000,
         recent_max: 10,
         recent_ttl: Duration::from_secs(600),
@@ -43,7 +43,7 @@ fn home(topology: &Topology, shard: u16) -> u16 {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_primary_that_comes_back_is_not_used() {
     let set = Sentinel::start().await;
-    let topology = opened(&set.url()).await;
+    let topology = opened(&set.url(), 4).await;
     let first = set.primary().await.port();
     assert_eq!(home(&topology, 3), first);
     set.pause_primary().await;
@@ -68,7 +68,7 @@ async fn sentinels_that_were_not_named_are_asked_when_the_named_ones_are_gone() 
     dead.kill();
     let named = set.sentinels()[0].port();
     let hosts = format!("127.0.0.1:{},127.0.0.1:{named}", dead.port());
-    let topology = opened(&format!("redis+sentinel://{hosts}/roomcast")).await;
+    let topology = opened(&format!("redis+sentinel://{hosts}/roomcast"), 1).await;
     let first = set.primary().await.port();
     set.sentinels()[0].kill();
     set.kill_primary().await;
@@ -79,7 +79,7 @@ async fn sentinels_that_were_not_named_are_asked_when_the_named_ones_are_gone() 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_failover_is_noticed_without_a_broken_connection() {
     let set = Sentinel::start().await;
-    let topology = opened(&set.url()).await;
+    let topology = opened(&set.url(), 4).await;
     let first = set.primary().await.port();
     set.failover().await;
     let second = set.primary().await.port();
@@ -90,9 +90,10 @@ async fn a_failover_is_noticed_without_a_broken_connection() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn shards_follow_their_slots() {
     let mut cluster = Cluster::start().await;
-    // One node is named, and it is the first to die.
+    // One node is named, and it is the first to die: one of the two knows no other that is in use.
     let first = cluster.master(0).await.port();
-    let topology = opened(&format!("redis+cluster://127.0.0.1:{first}")).await;
+    let named = format!("redis+cluster://127.0.0.1:{first}");
+    let (topology, narrow) = (opened(&named, 16).await, opened(&named, 1).await);
     let mut homes = Vec::new();
     for shard in 0..16 {
         let port = cluster.master(shard).await.port();
@@ -105,6 +106,7 @@ async fn shards_follow_their_slots() {
     cluster.promoted(0, first).await;
     let second = cluster.master(0).await.port();
     moved(&topology, 0, second).await;
+    moved(&narrow, 0, second).await;
     for (shard, port) in (0..).zip(&homes) {
         let now = if *port == first { second } else { *port };
         assert_eq!(home(&topology, shard), now);
@@ -120,7 +122,7 @@ async fn shards_follow_their_slots() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_frozen_master_that_comes_back_is_not_used() {
     let cluster = Cluster::start().await;
-    let topology = opened(&cluster.url()).await;
+    let topology = opened(&cluster.url(), 16).await;
     let first = cluster.master(5).await.port();
     cluster.pause_master(5).await;
     cluster.promoted(5, first).await;
@@ -140,7 +142,7 @@ async fn a_frozen_master_that_comes_back_is_not_used() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nobody_is_asked_when_no_one_uses_it_any_more() {
     let mut set = Sentinel::start().await;
-    let topology = opened(&set.url()).await;
+    let topology = opened(&set.url(), 4).await;
     let clients = async |server: &Redis| -> usize {
         let list: String = server.ask(cmd("CLIENT").arg("LIST")).await.unwrap();
         // The connections between Sentinels have names; that of this question has none.
