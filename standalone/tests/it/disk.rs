@@ -141,3 +141,24 @@ async fn what_was_receipted_before_the_disk_was_full_is_there_after_a_restart() 
     receipted.push(new.header("message-id").unwrap().to_owned());
     assert_eq!(found, receipted);
 }
+
+#[tokio::test]
+async fn a_stop_while_the_disk_takes_nothing_ends_in_time_and_says_what_is_lost() {
+    let folder = tempfile::tempdir().unwrap();
+    let more = ["--drain-timeout", "1s", "--receipt-timeout", "1s"];
+    let mut server = start_confined(folder.path().to_str().unwrap(), &more);
+    let admin = server.admin().await;
+    let mut kim = client(&server, "kim").await;
+    let body = "x".repeat(8000);
+    for _ in 0..100 {
+        kim.send("/app/rooms/r", body.clone(), &[]).await.unwrap();
+    }
+    until("the disk is full", async || {
+        get(admin, "/readyz").await.0 == 503
+    })
+    .await;
+    server.terminate().await;
+    server.wait().await;
+    let lost = |line: &str| line.contains("ERROR") && line.contains("are lost");
+    server.line(lost).await;
+}
