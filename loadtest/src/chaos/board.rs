@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use shared::message::MessageId;
 
-use super::load::Recovery;
+use super::load::{LoadSettings, Recovery};
 use crate::body::{Bodies, Stamp};
 use crate::ledger::{Entry, Ledger};
 use crate::run::Seat;
@@ -27,6 +27,8 @@ pub(crate) struct Board {
     pub names: Vec<String>,
     /// Members of each room.
     members: usize,
+    /// How many of them, the first, read what comes.
+    readers: usize,
     states: Vec<Mutex<Room>>,
     told: AtomicU64,
     ends: Mutex<BTreeMap<String, u64>>,
@@ -43,7 +45,7 @@ pub(crate) struct Room {
     /// Whether a receipt from the store is waited for.
     awaits_store: bool,
     recovery: Recovery,
-    /// The longest that a member had nothing while something was due to it.
+    /// The longest that a member who reads had nothing while something was due to it.
     interruption: Duration,
 }
 
@@ -70,14 +72,15 @@ pub(crate) struct Waiting {
 }
 
 impl Board {
-    /// Rooms of so many members each, the first of whom send.
-    pub(crate) fn new(
-        prefix: &str,
-        rooms: usize,
-        members: usize,
-        senders: usize,
-        bodies: Bodies,
-    ) -> Self {
+    /// The rooms of a load, its names with this prefix.
+    pub(crate) fn new(prefix: &str, settings: &LoadSettings, bodies: Bodies) -> Self {
+        let &LoadSettings {
+            rooms,
+            members,
+            senders,
+            ..
+        } = settings;
+        let slow = settings.slow_reader.as_ref().map_or(0, |slow| slow.members);
         let watched = Watched {
             last: Duration::ZERO,
             subscribed: false,
@@ -101,6 +104,7 @@ impl Board {
                 .map(|(room, member)| format!("{prefix}-r{room}-m{member}"))
                 .collect(),
             members,
+            readers: members - slow,
             states: (0..rooms).map(|_| Mutex::new(room())).collect(),
             told: AtomicU64::new(0),
             ends: Mutex::default(),
@@ -164,6 +168,10 @@ impl Board {
         watched.last = now;
         let recovered = watched.awaits_delivery && stamp.due > mark;
         watched.awaits_delivery &= !recovered;
+        // What is kept from a member because it does not read says nothing of the system.
+        if seat.member >= self.readers {
+            return;
+        }
         if recovered {
             let deliveries = &mut room.recovery.deliveries;
             *deliveries = (*deliveries).max(since(mark, stamp.due, now));
@@ -240,6 +248,19 @@ impl Board {
         (waiting, recovery)
     }
 
+    /// The first few members who wait for something.
+    pub(crate) fn who_waits(&self) -> Vec<String> {
+        let places = (0..self.states.len()).flat_map(|room| {
+            let watched = self.room(room).watched.clone().into_iter().enumerate();
+            watched.map(move |(place, watched)| (room * self.members + place, watched))
+        });
+        let waiting = places.filter(|(_, watched)| {
+            !watched.subscribed || watched.awaits_delivery || watched.awaits_receipt
+        });
+        let names = waiting.map(|(user, _)| self.names[user].clone());
+        names.take(3).collect()
+    }
+
     /// The longest interruption of any member since this was last asked.
     pub(crate) fn longest_interruption(&self) -> Duration {
         let rooms = (0..self.states.len()).map(|room| self.room(room));
@@ -293,8 +314,14 @@ mod tests {
     impl Scene {
         fn new() -> Self {
             let bodies = Bodies::new(1, 40, &mut fastrand::Rng::with_seed(1));
+            let settings = LoadSettings {
+                rooms: 1,
+                members: MEMBERS,
+                senders: SENDERS,
+                ..LoadSettings::default()
+            };
             Self {
-                board: Board::new("test", 1, MEMBERS, SENDERS, bodies),
+                board: Board::new("test", &settings, bodies),
                 sent: 0,
             }
         }

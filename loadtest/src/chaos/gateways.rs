@@ -1,13 +1,13 @@
-//! Where members connect to: a list that changes while they come and go.
+//! Where members connect to.
 
 use std::net::SocketAddr;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 
 use crate::config::GatewayUrl;
 
-/// The gateways that there are. Clones share one list.
+/// The gateways that there are, whether they live or not. Clones share one list.
 #[derive(Clone, Debug)]
-pub(crate) struct Gateways(Arc<RwLock<Vec<GatewayUrl>>>);
+pub(crate) struct Gateways(Arc<[GatewayUrl]>);
 
 impl Gateways {
     /// Gateways, or proxies before them, at these addresses.
@@ -17,13 +17,7 @@ impl Gateways {
 
     /// Gateways at these URLs.
     pub(crate) fn at(urls: Vec<GatewayUrl>) -> Self {
-        Self(Arc::new(RwLock::new(urls)))
-    }
-
-    /// Replaces the list. Who is connected stays; who connects from now on takes one of these.
-    pub(crate) fn set(&self, addresses: Vec<SocketAddr>) {
-        let urls = addresses.iter().map(GatewayUrl::from).collect();
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = urls;
+        Self(urls.into())
     }
 
     /// One of them at random, another than `failed` where there is another; `None` where there is
@@ -33,21 +27,17 @@ impl Gateways {
         rng: &mut fastrand::Rng,
         failed: Option<&GatewayUrl>,
     ) -> Option<GatewayUrl> {
-        let all = self.all();
-        let others = all.iter().filter(|url| Some(*url) != failed);
+        let others = self.0.iter().filter(|url| Some(*url) != failed);
         let others = others.collect::<Vec<_>>();
         match others.is_empty() {
-            true => rng.choice(&all).cloned(),
+            true => rng.choice(&self.0[..]).cloned(),
             false => rng.choice(others).cloned(),
         }
     }
 
-    /// All of them, as they are now.
-    pub(crate) fn all(&self) -> Vec<GatewayUrl> {
-        self.0
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+    /// All of them.
+    pub(crate) fn all(&self) -> &[GatewayUrl] {
+        &self.0
     }
 }
 
@@ -69,13 +59,12 @@ mod tests {
         assert_eq!(chosen.len(), 2, "{chosen:?}");
         assert!(!chosen.contains(&failed));
 
-        gateways.set(vec![address(2)]);
+        let only = Gateways::new(vec![address(2)]);
         assert_eq!(
-            gateways.choose(&mut rng, Some(&failed)),
+            only.choose(&mut rng, Some(&failed)),
             Some(failed),
             "rather the same than none"
         );
-        gateways.set(Vec::new());
-        assert_eq!(gateways.choose(&mut rng, None), None);
+        assert_eq!(Gateways::new(Vec::new()).choose(&mut rng, None), None);
     }
 }

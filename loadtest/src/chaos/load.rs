@@ -67,6 +67,8 @@ pub(crate) struct LoadSettings {
     pub pauses: (Duration, Duration),
     /// A message without a receipt is sent again after this long, also while the connection stands.
     pub receipt_patience: Duration,
+    /// How long a connection may take until CONNECTED; then another gateway is tried.
+    pub opening: Duration,
     /// How long the start may take, until everything flows.
     pub start_within: Duration,
 }
@@ -87,6 +89,7 @@ impl Default for LoadSettings {
             heart_beat: Duration::from_secs(1),
             pauses: (Duration::from_millis(100), Duration::from_secs(1)),
             receipt_patience: Duration::from_secs(15),
+            opening: Duration::from_secs(5),
             start_within: Duration::from_secs(60),
         }
     }
@@ -130,10 +133,12 @@ impl Recovery {
 
 /// What did not flow again in time.
 #[derive(Clone, Debug, thiserror::Error)]
-#[error("after {} s {waiting}", .after.as_secs())]
+#[error("after {} s {waiting}{}", .after.as_secs(), .who.iter().map(|name| format!("; {name} waits")).collect::<String>())]
 pub(crate) struct Stuck {
     after: Duration,
     waiting: Waiting,
+    /// The first few.
+    who: Vec<String>,
 }
 
 impl fmt::Display for Waiting {
@@ -201,7 +206,7 @@ impl Load {
             ..
         } = settings;
         let prefix = format!("chaos-{number:08x}");
-        let board = Arc::new(Board::new(&prefix, rooms, members, senders, bodies));
+        let board = Arc::new(Board::new(&prefix, &settings, bodies));
         let settings = Arc::new(settings);
         let phases = Phases::default();
 
@@ -273,8 +278,8 @@ impl Load {
         .await
     }
 
-    /// The longest that any member had nothing while something was due to it, since this was last
-    /// asked. Interruptions that have not ended do not count yet.
+    /// The longest that any member who reads had nothing while something was due to it, since this was
+    /// last asked. Interruptions that have not ended do not count yet.
     pub(crate) fn longest_interruption(&self) -> Duration {
         self.board.longest_interruption()
     }
@@ -325,8 +330,11 @@ impl Load {
                 return Ok(recovery);
             }
             if Instant::now() >= end {
-                let after = began.elapsed();
-                return Err(Stuck { after, waiting });
+                return Err(Stuck {
+                    after: began.elapsed(),
+                    waiting,
+                    who: self.board.who_waits(),
+                });
             }
             sleep(LOOK).await;
         }

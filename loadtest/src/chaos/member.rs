@@ -24,9 +24,6 @@ use crate::run::Seat;
 /// The receipt of SUBSCRIBE.
 const SUBSCRIBED: &str = "subscribed";
 
-/// How long a connection may take until CONNECTED.
-const OPENING: Duration = Duration::from_secs(5);
-
 /// How long SUBSCRIBE may take until the past has been sent.
 const SUBSCRIBING: Duration = Duration::from_secs(30);
 
@@ -169,7 +166,7 @@ impl Member {
             let beats = connection.connect(name, self.settings.heart_beat).await?;
             Ok::<_, End>((connection, beats))
         };
-        let opened = timeout(OPENING, opening).await;
+        let opened = timeout(self.settings.opening, opening).await;
         let (connection, beats) = opened.map_err(|_| End::Opening)??;
         let now = Instant::now();
         let mut session = Session {

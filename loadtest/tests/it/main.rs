@@ -4,8 +4,8 @@
     reason = "a test fails by panicking"
 )]
 
-mod chaos_load;
 mod chaos;
+mod chaos_load;
 mod command_line;
 mod faults;
 mod killed;
