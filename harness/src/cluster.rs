@@ -85,10 +85,9 @@ impl Cluster {
                 told(node, meet.arg(other.bus_port())).await;
             }
         }
-        for at in 0..MASTERS {
-            let replica = &cluster.nodes[at + MASTERS];
+        for (replica, master) in cluster.nodes[MASTERS..].iter().zip(&ids) {
             let mut replicate = cmd("CLUSTER");
-            replicate.arg("REPLICATE").arg(&ids[at]);
+            replicate.arg("REPLICATE").arg(master);
             until("a node to know its master", async || {
                 replica.ask::<()>(&replicate).await.is_ok()
             })
@@ -118,6 +117,17 @@ impl Cluster {
     /// When none says that it has.
     pub async fn master(&self, shard: u16) -> &Redis {
         &self.nodes[self.home(shard).await]
+    }
+
+    /// The masters.
+    pub async fn masters(&self) -> Vec<&Redis> {
+        let mut masters = Vec::new();
+        for node in self.nodes.iter().filter(|node| node.is_running()) {
+            if itself(node).await.is_some_and(|says| says.master) {
+                masters.push(node);
+            }
+        }
+        masters
     }
 
     /// A connection to the master that has a shard, for the test's own commands.
@@ -217,10 +227,9 @@ impl Cluster {
         let from = &self.nodes[self.home(shard).await];
         let source = itself(from).await.expect("a master answers").id;
         let mut masters = Vec::new();
-        for node in self.nodes.iter().filter(|node| node.is_running()) {
-            if let Some(says) = itself(node).await.filter(|says| says.master) {
-                masters.push((node, says.id));
-            }
+        for master in self.masters().await {
+            let says = itself(master).await.expect("a master answers");
+            masters.push((master, says.id));
         }
         masters.sort_by(|(_, one), (_, other)| one.cmp(other));
         let at = masters.iter().position(|(_, id)| *id == source);

@@ -43,9 +43,14 @@ pub struct Redis {
     dir: PathBuf,
     options: Vec<String>,
     /// A Sentinel keeps what it knows in its configuration.
-    config: Option<PathBuf>,
+    config: Option<Config>,
     running: Option<Running>,
     frozen: AtomicBool,
+}
+
+struct Config {
+    file: PathBuf,
+    lines: String,
 }
 
 struct Running {
@@ -95,7 +100,8 @@ impl Redis {
             let config = config.map(|lines| {
                 let file = dir.join("sentinel.conf");
                 std::fs::write(&file, lines).expect("the folder for temporary files is writable");
-                file
+                let lines = lines.to_string();
+                Config { file, lines }
             });
             let mut redis = Self {
                 port: port::free(),
@@ -125,7 +131,11 @@ impl Redis {
 
     /// The password that it was started with.
     pub fn password(&self) -> Option<&str> {
-        self.option("--requirepass")
+        let configured = self.config.as_ref().and_then(|config| {
+            let mut lines = config.lines.lines();
+            lines.find_map(|line| line.strip_prefix("requirepass "))
+        });
+        configured.or_else(|| self.option("--requirepass"))
     }
 
     /// The port on which nodes of a cluster talk to it.
@@ -264,7 +274,7 @@ impl Redis {
             .args(["-c", SUPERVISE, "sh"])
             .arg(&self.dir)
             .arg("redis-server")
-            .args(&self.config)
+            .args(self.config.as_ref().map(|config| &config.file))
             .args(self.config.is_some().then_some("--sentinel"))
             .args(["--bind", "127.0.0.1", "--port", &self.port.to_string()])
             .arg("--dir")

@@ -50,6 +50,11 @@ impl Series {
         self.0.store(true, Ordering::Relaxed);
     }
 
+    /// Tells it from every other series that is alive.
+    pub(crate) fn identity(&self) -> usize {
+        Arc::as_ptr(&self.0).addr()
+    }
+
     /// Whether one of them was not accepted.
     pub fn has_failed(&self) -> bool {
         self.0.load(Ordering::Relaxed)
@@ -319,6 +324,22 @@ impl MessageId {
     /// The shard that it was accepted in.
     pub fn shard(self) -> u16 {
         (self.0.as_u64_pair().1 & 0xffff) as u16
+    }
+
+    /// The id next below it that a message of the same room may have: [`Span::After`] it begins with
+    /// this one.
+    #[must_use]
+    pub fn before(self) -> Self {
+        let Stamp { ms, seq } = self.stamp();
+        let stamp = match (ms, seq) {
+            (0, 0) => return Self::MIN,
+            (_, 0) => Stamp {
+                ms: ms - 1,
+                seq: Self::EPHEMERAL - 1,
+            },
+            _ => Stamp { ms, seq: seq - 1 },
+        };
+        Self::new(stamp, self.shard())
     }
 
     /// When it was accepted, by the broker's clock.

@@ -1,0 +1,325 @@
+//! Which nodes of a Redis Cluster have which slots.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Mutex, OnceLock};
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use redis::{ConnectionInfo, Value, from_redis_value, pipe};
+use tokio::time::Instant;
+
+use super::inquiry::{Answers, Inquiry, together};
+use super::{Layout, MOST_ASKED, Source};
+use crate::broker::BrokerError;
+use crate::broker::redis::connect::Address;
+use crate::broker::redis::keys;
+
+/// How long a claim is believed that nobody makes any more, while there are older ones: longer than
+/// a master that is cut off from its cluster takes to see it. Only a cluster that was restored from
+/// a copy goes back.
+const FORGET_AFTER: Duration = Duration::from_secs(60);
+
+/// `redis+cluster://`.
+pub(super) struct Cluster {
+    access: ConnectionInfo,
+    shards: u16,
+    seeds: Vec<Address>,
+    /// The nodes that the last answers named, which are asked when the seeds are gone.
+    learned: Mutex<BTreeSet<Address>>,
+    nodes: Inquiry,
+    /// The slot of each shard, and behind them that of the number of shards.
+    slots: OnceLock<Vec<u16>>,
+    /// The epoch of the claim on each slot that was believed last, and when it was last heard.
+    believed: Mutex<Vec<Option<(u64, Instant)>>>,
+}
+
+/// What a node says about who has what.
+struct View {
+    ranges: Vec<Range>,
+    nodes: BTreeSet<Address>,
+}
+
+/// Slots that one master claims.
+struct Range {
+    first: u16,
+    last: u16,
+    master: Address,
+    /// Grows whenever a slot goes to another master: of two claims the greater is the newer.
+    epoch: u64,
+}
+
+impl Cluster {
+    pub(super) fn new(access: ConnectionInfo, seeds: Vec<Address>, shards: u16) -> Self {
+        Self {
+            nodes: Inquiry::new(access.clone(), "Redis"),
+            access,
+            shards,
+            seeds,
+            learned: Mutex::default(),
+            slots: OnceLock::new(),
+            believed: Mutex::default(),
+        }
+    }
+
+    /// Each shard's master, and that of the number of shards.
+    async fn homes(&self, before: Option<&Layout>) -> Result<Vec<Address>, BrokerError> {
+        let asked = self.asked(before);
+        let mut questions = pipe();
+        for question in ["INFO", "SLOTS", "NODES"] {
+            questions.cmd("CLUSTER").arg(question);
+        }
+        let (mut views, mut failures) = (Vec::new(), Vec::new());
+        for (node, answers) in self.nodes.ask_all(&asked, &questions).await {
+            match answers.and_then(|answers| self.read(&node, answers)) {
+                Ok(view) => views.push((node, view)),
+                Err(error) => failures.push(error),
+            }
+        }
+        let Some((node, _)) = views.first() else {
+            return Err(together(failures));
+        };
+        let slots = self.slots(node).await?;
+        let views: Vec<View> = views.into_iter().map(|(_, view)| view).collect();
+        *self.learned() = views.iter().flat_map(|view| view.nodes.clone()).collect();
+        self.chosen(slots, &views, before, Instant::now())
+    }
+
+    /// The master of each slot, by the newest claim of all views.
+    fn chosen(
+        &self,
+        slots: &[u16],
+        views: &[View],
+        before: Option<&Layout>,
+        now: Instant,
+    ) -> Result<Vec<Address>, BrokerError> {
+        let mut believed = self
+            .believed
+            .lock()
+            .expect("no one panics while holding it");
+        believed.resize(slots.len(), None);
+        let known = slots.iter().zip(believed.iter_mut()).enumerate();
+        let homes = known.map(|(at, (slot, believed))| {
+            let ranges = views.iter().flat_map(|view| &view.ranges);
+            let claims = ranges.filter(|range| (range.first..=range.last).contains(slot));
+            if let Some(newest) = claims.max_by_key(|range| range.epoch) {
+                let older = believed.is_some_and(|(epoch, seen): (u64, Instant)| {
+                    newest.epoch < epoch && now.duration_since(seen) < FORGET_AFTER
+                });
+                if !older {
+                    *believed = Some((newest.epoch, now));
+                    return Ok(newest.master.clone());
+                }
+            }
+            // Nobody has it, or only one who has lost it says so: it is where it was.
+            let before = before.and_then(|before| before.addresses().nth(at));
+            before.cloned().ok_or_else(|| {
+                BrokerError::Unavailable(format!("no node of the Redis Cluster has slot {slot}"))
+            })
+        });
+        homes.collect()
+    }
+
+    /// The nodes to ask: those in use first, then any.
+    fn asked(&self, before: Option<&Layout>) -> Vec<Address> {
+        let mut asked: Vec<Address> = Vec::new();
+        if let Some(before) = before {
+            asked.extend(before.servers().map(|(server, _)| server.address().clone()));
+        }
+        let mut others: Vec<Address> = self.learned().iter().cloned().collect();
+        others.extend(self.seeds.iter().cloned());
+        others.sort();
+        others.dedup();
+        others.retain(|other| !asked.contains(other));
+        fastrand::shuffle(&mut others);
+        asked.extend(others);
+        asked.truncate(MOST_ASKED);
+        asked
+    }
+
+    fn read(&self, node: &Address, answers: Answers) -> Result<View, BrokerError> {
+        let refused = |error: redis::RedisError| {
+            if error.to_string().contains("cluster support disabled") {
+                return BrokerError::Misconfigured(format!(
+                    "Redis at {node} is not part of a cluster: give redis://{node}"
+                ));
+            }
+            self.nodes.explain(node, &error)
+        };
+        let mut answers = answers.into_iter();
+        let mut next = || match answers.next() {
+            Some(answer) => answer.map_err(refused),
+            None => Err(BrokerError::Unavailable(
+                "Redis gave too few answers".into(),
+            )),
+        };
+        let unread = |_| BrokerError::Unavailable(format!("Redis at {node} answers strangely"));
+        let info: String = from_redis_value(next()?).map_err(unread)?;
+        let slots: Vec<Vec<Value>> = from_redis_value(next()?).map_err(unread)?;
+        let epochs: String = from_redis_value(next()?).map_err(unread)?;
+        if !info.contains("cluster_state:ok") {
+            return Err(BrokerError::Unavailable(format!(
+                "Redis at {node} says that its cluster is not well (cluster_state is not ok)"
+            )));
+        }
+        let epochs = epochs_of(&epochs);
+        let mut view = View {
+            ranges: Vec::new(),
+            nodes: BTreeSet::new(),
+        };
+        for range in slots {
+            let [Value::Int(first), Value::Int(last), nodes @ ..] = &range[..] else {
+                continue;
+            };
+            let mut nodes = nodes.iter().filter_map(|other| named(other, node));
+            let Some((master, id)) = nodes.next() else {
+                continue;
+            };
+            view.nodes.insert(master.clone());
+            view.nodes.extend(nodes.map(|(replica, _)| replica));
+            view.ranges.push(Range {
+                first: u16::try_from(*first).unwrap_or(u16::MAX),
+                last: u16::try_from(*last).unwrap_or_default(),
+                master,
+                epoch: epochs.get(&id[..]).copied().unwrap_or_default(),
+            });
+        }
+        Ok(view)
+    }
+
+    /// The slots, of which any node knows the same.
+    async fn slots(&self, node: &Address) -> Result<&[u16], BrokerError> {
+        if let Some(slots) = self.slots.get() {
+            return Ok(slots);
+        }
+        let mut questions = pipe();
+        let journals = (0..self.shards).map(keys::journal);
+        for key in journals.chain([keys::SHARDS.to_string()]) {
+            questions.cmd("CLUSTER").arg("KEYSLOT").arg(key);
+        }
+        let answers = self.nodes.ask(node, &questions).await?;
+        let slots = answers.into_iter().map(|answer| {
+            let slot = answer.and_then(|slot| Ok(from_redis_value(slot)?));
+            slot.map_err(|error| self.nodes.explain(node, &error))
+        });
+        let slots: Vec<u16> = slots.collect::<Result<_, _>>()?;
+        Ok(self.slots.get_or_init(|| slots))
+    }
+
+    fn learned(&self) -> std::sync::MutexGuard<'_, BTreeSet<Address>> {
+        let learned = self.learned.lock();
+        learned.expect("no one panics while holding the addresses")
+    }
+}
+
+impl Source for Cluster {
+    fn look<'a>(
+        &'a self,
+        before: Option<&'a Layout>,
+    ) -> BoxFuture<'a, Result<Layout, BrokerError>> {
+        async move { Layout::new(&self.access, &self.homes(before).await?) }.boxed()
+    }
+}
+
+/// The configuration epochs by node, of `CLUSTER NODES`: `id address flags master ping pong epoch …`.
+fn epochs_of(nodes: &str) -> HashMap<&str, u64> {
+    let epochs = nodes.lines().filter_map(|line| {
+        let mut words = line.split(' ');
+        Some((words.next()?, words.nth(5)?.parse().ok()?))
+    });
+    epochs.collect()
+}
+
+/// A node as `CLUSTER SLOTS` names it: host, port, id. No host means that of the one asked.
+fn named(node: &Value, asked: &Address) -> Option<(Address, String)> {
+    let Value::Array(parts) = node else {
+        return None;
+    };
+    let [host, port, id, ..] = &parts[..] else {
+        return None;
+    };
+    let host: Option<String> = from_redis_value(host.clone()).ok()?;
+    let host = host.filter(|host| !host.is_empty() && host != "?");
+    let address = Address::new(
+        host.unwrap_or_else(|| asked.host.clone()),
+        from_redis_value(port.clone()).ok()?,
+    );
+    Some((address, from_redis_value(id.clone()).ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use redis::IntoConnectionInfo;
+
+    use super::*;
+
+    fn says(master: &str, epoch: u64) -> View {
+        let range = Range {
+            first: 5,
+            last: 9,
+            master: Address::new(master, 6379),
+            epoch,
+        };
+        View {
+            ranges: vec![range],
+            nodes: BTreeSet::new(),
+        }
+    }
+
+    #[test]
+    fn a_master_that_has_lost_its_slots_is_not_believed() {
+        let access = "redis://a".into_connection_info().unwrap();
+        let cluster = Cluster::new(access.clone(), Vec::new(), 1);
+        let start = Instant::now();
+        let mut before: Option<Layout> = None;
+        for (views, seconds, master) in [
+            (vec![says("old", 1)], 0, "old"),
+            (vec![says("old", 1), says("new", 7)], 10, "new"),
+            (vec![says("new", 7), says("old", 1)], 20, "new"),
+            (vec![says("old", 1)], 30, "new"),
+            (vec![], 40, "new"),
+            // The cluster was restored from a copy.
+            (vec![says("old", 2)], 90, "old"),
+        ] {
+            let now = start + Duration::from_secs(seconds);
+            let homes = cluster
+                .chosen(&[5, 9], &views, before.as_ref(), now)
+                .unwrap();
+            assert_eq!(
+                homes,
+                vec![Address::new(master, 6379); 2],
+                "after {seconds} s"
+            );
+            before = Some(Layout::new(&access, &homes).unwrap());
+        }
+    }
+
+    #[test]
+    fn a_node_without_a_host_is_where_the_one_that_was_asked_is() {
+        let word = |text: &str| Value::BulkString(text.into());
+        let asked = Address::new("10.0.0.1", 7000);
+        for (host, address) in [
+            (
+                word("redis-1.example"),
+                Address::new("redis-1.example", 7001),
+            ),
+            (word("fd00::1"), Address::new("fd00::1", 7001)),
+            (Value::Nil, Address::new("10.0.0.1", 7001)),
+            (word(""), Address::new("10.0.0.1", 7001)),
+            (word("?"), Address::new("10.0.0.1", 7001)),
+        ] {
+            let node = Value::Array(vec![host, Value::Int(7001), word("id")]);
+            assert_eq!(named(&node, &asked), Some((address, "id".into())));
+        }
+        assert_eq!(Address::new("fd00::1", 7001).to_string(), "[fd00::1]:7001");
+    }
+
+    #[test]
+    fn a_slot_without_a_master_is_an_error_at_first() {
+        let access = "redis://a".into_connection_info().unwrap();
+        let cluster = Cluster::new(access, Vec::new(), 1);
+        let homes = cluster.chosen(&[5, 4], &[says("a", 1)], None, Instant::now());
+        let error = homes.unwrap_err().to_string();
+        assert!(error.contains("slot 4"), "{error}");
+    }
+}
