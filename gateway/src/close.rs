@@ -79,6 +79,9 @@ reasons! {
     /// SUBSCRIBE repeats the id of a subscription that exists.
     DuplicateSubscription: "duplicate-subscription", 1002, No,
         "There is already a subscription with this id.";
+    /// SUBSCRIBE without a receipt names a message in `after` that is not in the room.
+    AfterUnknown: "after-unknown", 1008, No,
+        "What came after this message cannot be told: subscribe with `history`, or with a receipt.";
     /// ACK or NACK names a message that no subscription of the connection was sent.
     UnknownMessage: "unknown-message", 1002, No,
         "There is no delivered message with this id.";

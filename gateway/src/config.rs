@@ -170,6 +170,12 @@ pub struct GatewayArgs {
     #[arg(long, env = "ROOMCAST_WRITE_TIMEOUT", value_name = "TIME", default_value = "10s",
         value_parser = positive_duration, help_heading = TIMES)]
     pub write_timeout: Duration,
+
+    /// How long to spread the sending away of clients over after SIGTERM, so that they do not all
+    /// come back in one instant; at most half of --drain-timeout. Few take less, 0s is at once
+    #[arg(long, env = "ROOMCAST_DRAIN_SPREAD", value_name = "TIME", default_value = "10s",
+        value_parser = duration, help_heading = TIMES)]
+    pub drain_spread: Duration,
 }
 
 /// `--auth`.
@@ -259,6 +265,8 @@ pub struct Settings {
     pub frame_deadline: Duration,
     /// How long a client's socket may take nothing.
     pub write_timeout: Duration,
+    /// How long the sending away of clients is spread over.
+    pub drain_spread: Duration,
 }
 
 /// How fast frames of one connection may come.
@@ -332,6 +340,7 @@ impl Settings {
             connect_deadline: time("--connect-deadline", args.connect_deadline)?,
             frame_deadline: time("--frame-deadline", args.frame_deadline)?,
             write_timeout: time("--write-timeout", args.write_timeout)?,
+            drain_spread: time("--drain-spread", args.drain_spread)?,
         })
     }
 

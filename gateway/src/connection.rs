@@ -5,6 +5,7 @@
 //! input.
 
 use std::collections::HashMap;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -14,13 +15,14 @@ use tokio::time::sleep_until;
 use uuid::Uuid;
 
 use shared::broker::PublishError;
+use shared::message::Span;
 
 use crate::Gateway;
 use crate::close::CloseReason;
 use crate::hub::Membership;
+use crate::members::Member;
 use crate::outbox::{Deliveries, Outbox, outbox};
-use crate::past::PastPage;
-use crate::room::Member;
+use crate::past::Since;
 use crate::session::output::{Outgoing, Output, Slot};
 use crate::session::{Published, Session};
 use crate::sockjs::KEPT;
@@ -49,7 +51,7 @@ pub(crate) struct Connection<T> {
 enum Answer {
     Published(u64, Result<Published, PublishError>),
     Joined(Slot, bool),
-    Past(Slot, Option<PastPage>),
+    Past(Slot, Option<Since>),
 }
 
 impl<T: Transport> Connection<T> {
@@ -108,7 +110,8 @@ impl<T: Transport> Connection<T> {
     }
 
     async fn serve(&mut self) -> CloseReason {
-        let drain = self.gateway.drain.clone();
+        let gateway = Arc::clone(&self.gateway);
+        let mut drained = pin!(gateway.drain.until_turn(!self.socket.name().is_polled()));
         let out_of_time = self.gateway.out_of_time.clone();
         loop {
             if let Err(reason) = self.carry_out() {
@@ -139,7 +142,7 @@ impl<T: Transport> Connection<T> {
                 }
                 () = sleep_until(wake.into()) => self.session.tick(Instant::now()),
                 () = out_of_time.cancelled() => return CloseReason::Restart,
-                () = drain.cancelled(), if !self.draining => {
+                () = drained.as_mut(), if !self.draining => {
                     self.draining = true;
                     self.session.drain();
                 }
@@ -235,10 +238,14 @@ impl<T: Transport> Connection<T> {
                 let past = Arc::clone(&self.gateway.past);
                 self.tasks.push(
                     async move {
-                        let page = past.read(&room, span, limit).await.inspect_err(|error| {
+                        let past = match span {
+                            Span::After(after) => past.since(room, after, limit).await,
+                            _ => past.attach(&room, span, limit).await.map(Since::from),
+                        };
+                        let past = past.inspect_err(|error| {
                             tracing::warn!(%error, "a room's past cannot be read");
                         });
-                        Answer::Past(slot, page.ok())
+                        Answer::Past(slot, past.ok())
                     }
                     .boxed(),
                 );
@@ -263,15 +270,21 @@ impl<T: Transport> Connection<T> {
             Answer::Joined(slot, confirmed) => {
                 self.session.joined(Instant::now(), slot, confirmed);
             }
-            Answer::Past(slot, page) => {
+            Answer::Past(slot, past) => {
                 // What the page repeats of what was delivered before it is known only to a
                 // session that has it.
                 while let Some(delivery) = self.deliveries.try_next() {
                     self.session.deliver(delivery);
                 }
-                let page = page
+                if past
                     .as_ref()
-                    .map(|page| (page.messages.as_slice(), page.complete));
+                    .is_some_and(|past| past.page.complete && !past.is_known)
+                {
+                    self.session.forget_after(slot);
+                }
+                let page = past
+                    .as_ref()
+                    .map(|past| (past.page.messages.as_slice(), past.is_whole()));
                 self.session.past(slot, page);
             }
         }

@@ -30,6 +30,8 @@ pub mod sockjs;
 
 mod connection;
 
+mod drain;
+
 pub mod session;
 
 mod destination;
@@ -46,6 +48,10 @@ mod hub;
 
 mod room;
 
+mod members;
+
+mod shown;
+
 pub mod outbox;
 
 pub mod past;
@@ -61,6 +67,7 @@ use std::time::Duration;
 
 use shared::admin::{Latch, Readiness};
 use shared::broker::{Broker, BrokerError, Guarantees};
+use shared::config::{Protection, Without};
 use shared::message::GatewayId;
 use shared::metrics::Metrics;
 use shared::store::Store;
@@ -71,6 +78,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::config::Settings;
 use crate::connection::{CLOSE_DEADLINE, Connection};
+use crate::drain::Drain;
 use crate::hub::Hub;
 use crate::past::Past;
 use crate::publish::Publisher;
@@ -101,6 +109,8 @@ pub struct Parts {
     pub readiness: Readiness,
     /// How long clients may take to leave after `stop`.
     pub drain_timeout: Duration,
+    /// What is switched off.
+    pub without: Without,
 }
 
 /// What the connections of one gateway share.
@@ -111,8 +121,8 @@ pub(crate) struct Gateway {
     pub(crate) hub: Arc<Hub>,
     pub(crate) past: Arc<Past>,
     pub(crate) metrics: Metrics,
-    /// Cancelled when clients are to be sent away once what they sent is finished.
-    pub(crate) drain: CancellationToken,
+    /// Says when each client is to be sent away, once what it sent is finished.
+    pub(crate) drain: Drain,
     /// Cancelled when clients are to be sent away whatever is unfinished.
     pub(crate) out_of_time: CancellationToken,
 }
@@ -131,7 +141,8 @@ impl Serve for Clients {
 }
 
 /// Serves clients until `stop` is cancelled. Then it is no longer ready, accepts no connections,
-/// finishes what clients have sent, and closes them with 1012, all within `drain_timeout`.
+/// finishes what clients have sent, and closes them with 1012, spread over `drain_spread`, all within
+/// `drain_timeout`. It is no failure when they were not finished by then.
 ///
 /// # Errors
 /// [`BrokerError`] when the live link to the broker cannot be opened.
@@ -146,17 +157,19 @@ pub async fn run(parts: Parts, stop: CancellationToken) -> Result<(), BrokerErro
         metrics,
         readiness,
         drain_timeout,
+        without,
     } = parts;
     let serving = readiness.latch("serving");
     let id = GatewayId::random();
     let fanout = broker.open_fanout(id).await?;
     let guarantees = broker.guarantees();
-    let past = Arc::new(Past::new(Arc::clone(&broker), Arc::clone(&store)));
+    let past = Arc::new(Past::new(Arc::clone(&broker), Arc::clone(&store), &without));
     let hub = Arc::new(Hub::new(
         fanout.subscriber,
         Arc::clone(&past),
         guarantees.journaled,
         settings.max_outbox_bytes,
+        without.clone(),
         Arc::clone(&metrics.gateway),
     ));
     let receipts = Arc::new(Receipts::new(
@@ -177,7 +190,7 @@ pub async fn run(parts: Parts, stop: CancellationToken) -> Result<(), BrokerErro
         hub: Arc::clone(&hub),
         past,
         metrics,
-        drain: stop.clone(),
+        drain: Drain::new(stop.clone()),
         out_of_time: CancellationToken::new(),
     });
 
@@ -191,10 +204,10 @@ pub async fn run(parts: Parts, stop: CancellationToken) -> Result<(), BrokerErro
         Arc::clone(&receipts),
         background.clone(),
     ));
-    tokio::spawn({
+    if !without.has(Protection::ReceiptCheck) {
         let stop = background.clone();
-        async move { receipts.repair(store, stop).await }
-    });
+        tokio::spawn(async move { receipts.repair(store, stop).await });
+    }
     tokio::spawn(watch(broker, readiness.latch("broker"), background.clone()));
 
     let tasks = TaskTracker::new();
@@ -216,7 +229,24 @@ pub async fn run(parts: Parts, stop: CancellationToken) -> Result<(), BrokerErro
     serving.set(false);
     tasks.close();
     let patience = drain_timeout.saturating_sub(CLOSE_DEADLINE);
-    if timeout(patience, tasks.wait()).await.is_err() {
+    let clients = usize::try_from(gateway.metrics.gateway.connections.get()).unwrap_or(0);
+    let spread = if without.has(Protection::PacedDrain) {
+        Duration::ZERO
+    } else {
+        // The last one needs time to leave, too.
+        gateway.settings.drain_spread.min(patience / 2)
+    };
+    let paced = async {
+        gateway.drain.pace(clients, spread).await;
+        tasks.wait().await;
+    };
+    let left = async {
+        tokio::select! {
+            () = tasks.wait() => {}
+            () = paced => {}
+        }
+    };
+    if timeout(patience, left).await.is_err() {
         tracing::warn!(
             left = tasks.len(),
             "out of time: clients are sent away with work unfinished"

@@ -71,6 +71,7 @@ async fn serve(args: Args) -> Result<(), Failure> {
         metrics,
         readiness,
         drain_timeout: args.common.drain_timeout,
+        without: args.common.without(),
     };
     gateway::run(parts, stop).await?;
     admin.stop().await;

@@ -1,14 +1,16 @@
 //! The past of a room, read from wherever it is: the broker has what no store may have yet, the
 //! store has the rest.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use futures_util::future::{BoxFuture, FutureExt, Shared, WeakShared};
 use shared::broker::Broker;
+use shared::config::{Protection, Without};
 use shared::message::{Message, MessageId, RoomName, Span};
 use shared::store::Store;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::timeout;
 
 /// Readings at one time; more wait. After a restart of a gateway all its clients ask at once, and
@@ -18,11 +20,17 @@ const READINGS: usize = 32;
 /// How long a reading waits for its turn.
 const TURN: Duration = Duration::from_secs(10);
 
+/// How long a subscription's reading waits for its turn: sent away, its client would come back and
+/// ask again.
+const SUBSCRIPTION_TURN: Duration = Duration::from_secs(60);
+
 /// Reads rooms' pasts, a bounded number at a time.
 pub struct Past {
     broker: Arc<dyn Broker>,
     store: Arc<dyn Store>,
     turns: Semaphore,
+    /// Readings that wait for their turn, for whoever wants the same.
+    waiting: Mutex<HashMap<Wanted, WeakShared<Reading>>>,
 }
 
 /// A part of a room's past.
@@ -33,6 +41,36 @@ pub struct PastPage {
     /// No accepted message that the span and limit name is missing. At-most-once brokers keep
     /// nothing, so that with them this speaks of what reached the store.
     pub complete: bool,
+}
+
+/// What came after a message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Since {
+    /// What came after it.
+    pub(crate) page: PastPage,
+    /// The message is in the room. What is complete and begins nowhere proves nothing: the message
+    /// may have gone with a server of the broker's, and others have taken its place.
+    pub(crate) is_known: bool,
+    /// A message names one before it that is neither in the broker nor in the store.
+    pub(crate) has_hole: bool,
+}
+
+impl Since {
+    /// It is certain that nothing is missing.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.page.complete && self.is_known && !self.has_hole
+    }
+}
+
+impl From<PastPage> for Since {
+    /// What a reading that comes after no message has found.
+    fn from(page: PastPage) -> Self {
+        Self {
+            page,
+            is_known: true,
+            has_hole: false,
+        }
+    }
 }
 
 /// Why there is no past to show.
@@ -46,13 +84,23 @@ pub enum PastError {
     Busy,
 }
 
+type Wanted = (RoomName, MessageId, usize);
+
+type Reading = BoxFuture<'static, Result<Since, PastError>>;
+
 impl Past {
     /// Reads from these two.
-    pub fn new(broker: Arc<dyn Broker>, store: Arc<dyn Store>) -> Self {
+    pub fn new(broker: Arc<dyn Broker>, store: Arc<dyn Store>, without: &Without) -> Self {
+        let readings = if without.has(Protection::BoundedReadings) {
+            Semaphore::MAX_PERMITS
+        } else {
+            READINGS
+        };
         Self {
             broker,
             store,
-            turns: Semaphore::new(READINGS),
+            turns: Semaphore::new(readings),
+            waiting: Mutex::default(),
         }
     }
 
@@ -70,9 +118,104 @@ impl Past {
         span: Span,
         limit: usize,
     ) -> Result<PastPage, PastError> {
-        let turn = timeout(TURN, self.turns.acquire()).await;
-        let _turn = turn.ok().and_then(Result::ok).ok_or(PastError::Busy)?;
+        let _turn = self.turn(TURN).await?;
+        self.read_now(room, span, limit).await
+    }
 
+    /// [`Self::read`] for a subscription, which waits longer for its turn (60 s).
+    pub(crate) async fn attach(
+        &self,
+        room: &RoomName,
+        span: Span,
+        limit: usize,
+    ) -> Result<PastPage, PastError> {
+        let _turn = self.turn(SUBSCRIPTION_TURN).await?;
+        self.read_now(room, span, limit).await
+    }
+
+    /// At most `limit` messages that came after this one, for a subscription. Those who ask for the
+    /// same before its turn (60 s) share one reading: when a gateway ends, all members of a room
+    /// come back after the same message.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub(crate) async fn since(
+        self: &Arc<Self>,
+        room: RoomName,
+        after: MessageId,
+        limit: usize,
+    ) -> Result<Since, PastError> {
+        let reading = self.join(room, after, limit);
+        reading.await
+    }
+
+    /// [`Self::since`] without waiting for a turn, for who bounds its readings itself.
+    pub(crate) async fn since_now(
+        &self,
+        room: &RoomName,
+        after: MessageId,
+        limit: usize,
+    ) -> Result<Since, PastError> {
+        if after == MessageId::MIN {
+            let page = self.read_now(room, Span::After(after), limit).await?;
+            let has_hole = has_hole(after, &page.messages);
+            return Ok(Since {
+                has_hole,
+                ..page.into()
+            });
+        }
+        let span = Span::After(after.before());
+        let mut page = self.read_now(room, span, limit + 1).await?;
+        let is_known = page.messages.first().is_some_and(|first| first.id == after);
+        if is_known {
+            page.messages.remove(0);
+        } else {
+            page.messages.truncate(limit);
+        }
+        let has_hole = has_hole(after, &page.messages);
+        Ok(Since {
+            page,
+            is_known,
+            has_hole,
+        })
+    }
+
+    fn join(self: &Arc<Self>, room: RoomName, after: MessageId, limit: usize) -> Shared<Reading> {
+        let wanted = (room, after, limit);
+        let mut waiting = self.waiting();
+        if let Some(reading) = waiting.get(&wanted).and_then(WeakShared::upgrade) {
+            return reading;
+        }
+        let place = Waiting {
+            past: Arc::clone(self),
+            wanted: wanted.clone(),
+        };
+        let reading = async move {
+            let past = Arc::clone(&place.past);
+            let (room, after, limit) = place.wanted.clone();
+            let _turn = past.turn(SUBSCRIPTION_TURN).await?;
+            // Who asks from now on may have joined its room since, and must read for itself.
+            drop(place);
+            past.since_now(&room, after, limit).await
+        };
+        let reading = reading.boxed().shared();
+        if let Some(weak) = reading.downgrade() {
+            waiting.insert(wanted, weak);
+        }
+        reading
+    }
+
+    async fn turn(&self, patience: Duration) -> Result<SemaphorePermit<'_>, PastError> {
+        let turn = timeout(patience, self.turns.acquire()).await;
+        turn.ok().and_then(Result::ok).ok_or(PastError::Busy)
+    }
+
+    async fn read_now(
+        &self,
+        room: &RoomName,
+        span: Span,
+        limit: usize,
+    ) -> Result<PastPage, PastError> {
         if self.broker.guarantees().shows_stored_only() {
             let stored = self.store.history(room, span, limit).await;
             let stored = stored.map_err(|_| PastError::Unavailable)?;
@@ -107,6 +250,32 @@ impl Past {
         let messages = merge(recent, stored, horizon, span, limit);
         Ok(PastPage { messages, complete })
     }
+
+    fn waiting(&self) -> MutexGuard<'_, HashMap<Wanted, WeakShared<Reading>>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A reading's place among those that wait; dropping it makes it private.
+struct Waiting {
+    past: Arc<Past>,
+    wanted: Wanted,
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.past.waiting().remove(&self.wanted);
+    }
+}
+
+/// Whether one of these, which come after this message, names one before it that is not there.
+/// What the store alone has names none, and proves nothing.
+fn has_hole(mut before: MessageId, messages: &[Arc<Message>]) -> bool {
+    messages.iter().any(|message| {
+        let misses = message.prev > Some(before);
+        before = message.id;
+        misses
+    })
 }
 
 /// The span of what the store has without holes.

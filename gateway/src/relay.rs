@@ -65,16 +65,18 @@ mod tests {
 
     use shared::broker::handover::handover;
     use shared::broker::{Broker, Earlier, open};
-    use shared::config::{BrokerSettings, BrokerUrl, Delivery, Retention, StoreSettings, StoreUrl};
+    use shared::config::{
+        BrokerSettings, BrokerUrl, Delivery, Retention, StoreSettings, StoreUrl, Without,
+    };
     use shared::message::{GatewayId, Message, MessageId, RoomName, Stamp, UserName};
     use shared::metrics::Metrics;
     use shared::stomp::Version;
     use shared::store;
 
     use super::*;
+    use crate::members::Member;
     use crate::outbox::outbox;
     use crate::past::Past;
-    use crate::room::Member;
     use crate::session::output::{Address, Slot};
 
     const LONG: Duration = Duration::from_secs(60);
@@ -109,9 +111,20 @@ mod tests {
         let metrics = Metrics::new();
         let broker = memory(&metrics).await;
         let fanout = broker.open_fanout(GatewayId::random()).await.unwrap();
-        let past = Arc::new(Past::new(Arc::clone(&broker), Arc::clone(&store)));
+        let past = Arc::new(Past::new(
+            Arc::clone(&broker),
+            Arc::clone(&store),
+            &Without::NOTHING,
+        ));
         let gateway = Arc::clone(&metrics.gateway);
-        let hub = Arc::new(Hub::new(fanout.subscriber, past, true, 1 << 20, gateway));
+        let hub = Arc::new(Hub::new(
+            fanout.subscriber,
+            past,
+            true,
+            1 << 20,
+            Without::NOTHING,
+            gateway,
+        ));
         let room = RoomName::parse("r").unwrap();
         let (outbox, mut deliveries) = outbox(1 << 20, Arc::clone(&metrics.gateway));
         let member = Member {

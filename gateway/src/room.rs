@@ -1,25 +1,36 @@
-//! One room on one gateway: its members, its newest message, and what waits for a repair.
+//! One room on one gateway: its members, what they were shown last, and what waits for a repair.
 //!
 //! In a journaled room ids grow and each message names the one before it, so that a repeat and a
 //! gap show. While a gap is repaired, what is newer waits; what is ephemeral has no place in that
 //! order, and passes.
+//!
+//! What a broker's server has shown may go with it: one that takes its place may have lost the
+//! newest messages, and have given others ids below theirs. So a repair begins at the oldest of
+//! what was shown lately, and whatever it finds there that was not shown is a gap that cannot be
+//! closed, because what is newer has been seen.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use shared::broker::handover::weight;
 use shared::message::{Message, MessageId};
 
-use crate::close::CloseReason;
-use crate::outbox::Outbox;
-use crate::session::message::message_frame;
-use crate::session::output::{Address, Encoded, Slot};
+use crate::members::Members;
+use crate::shown::Shown;
+
+/// How long ago a message must have been accepted to count as one that stays, although the broker
+/// and the store have it no more: no server of a broker is taken for the right one for so long,
+/// and what a store removes by age is older.
+const SETTLED: Duration = Duration::from_secs(600);
 
 /// The state of one room.
 #[derive(Default)]
 pub(crate) struct Room {
-    groups: Vec<Group>,
+    /// Who is here.
+    pub(crate) members: Members,
     journaled: bool,
-    newest: Option<MessageId>,
+    checks_prev: bool,
+    shown: Shown,
     /// The broker has confirmed the room: from here on nothing may be missed.
     confirmed: bool,
     /// Something may have been missed before.
@@ -28,85 +39,64 @@ pub(crate) struct Room {
     repair: Option<Repair>,
 }
 
-/// Members whose MESSAGE frames are alike.
-struct Group {
-    address: Address,
-    members: Vec<Member>,
+/// What a reading for a repair has shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Repaired {
+    /// There is more to read.
+    Partly,
+    /// What came live was not found: who was asked is behind, or it has gone with a server of the
+    /// broker's, and its sender may send it again.
+    Behind,
+    /// Nothing is missing any more; whether anything was.
+    Wholly {
+        /// Something was fetched that had not come live.
+        has_missed: bool,
+    },
 }
 
-/// A subscription of a connection.
-#[derive(Clone)]
-pub(crate) struct Member {
-    /// The connection's outbox.
-    pub(crate) outbox: Outbox,
-    /// The subscription's name in its session.
-    pub(crate) slot: Slot,
-}
+/// Something was missed that comes before what members have seen, or is nowhere any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Unrepairable;
 
 #[derive(Default)]
 struct Repair {
     held: Vec<Arc<Message>>,
     held_bytes: usize,
+    /// Something may have been missed since the reading began.
+    more: bool,
+    /// So may something anywhere in what was shown lately.
     again: bool,
-    /// What is missing up to here has been read, or cannot be had.
-    read_until: Option<MessageId>,
+    /// The last message that was read.
+    read: Option<MessageId>,
+    /// What was accepted up to here is found by the reading under way.
+    covered: Option<MessageId>,
+    has_missed: bool,
+}
+
+/// What a live message is to what was shown before it.
+enum Place {
+    Next,
+    Repeat,
+    /// Something before it may be missing.
+    Doubtful,
 }
 
 impl Room {
-    /// A room without members. `journaled` is what the broker guarantees. Of what arrives during a
+    /// A room without members. `journaled` is what the broker guarantees; `checks_prev` is whether
+    /// what a message names as the one before it is believed. Of what arrives during a
     /// repair at most `max_held_bytes` octets wait; beyond, they are dropped and read again.
-    pub(crate) fn new(journaled: bool, max_held_bytes: usize) -> Self {
+    pub(crate) fn new(journaled: bool, checks_prev: bool, max_held_bytes: usize) -> Self {
         Self {
             journaled,
+            checks_prev,
             max_held_bytes,
             ..Self::default()
         }
     }
 
-    /// Adds a member.
-    pub(crate) fn join(&mut self, address: &Address, member: Member) {
-        match self
-            .groups
-            .iter_mut()
-            .find(|group| group.address == *address)
-        {
-            Some(group) => group.members.push(member),
-            None => {
-                self.groups.push(Group {
-                    address: address.clone(),
-                    members: vec![member],
-                });
-            }
-        }
-    }
-
-    /// Removes a member.
-    pub(crate) fn leave(&mut self, address: &Address, member: &Member) {
-        let Some(at) = self
-            .groups
-            .iter()
-            .position(|group| group.address == *address)
-        else {
-            return;
-        };
-        let members = &mut self.groups[at].members;
-        let is_it = |m: &Member| m.slot == member.slot && m.outbox.is_same(&member.outbox);
-        if let Some(place) = members.iter().position(is_it) {
-            members.swap_remove(place);
-        }
-        if members.is_empty() {
-            self.groups.swap_remove(at);
-        }
-    }
-
-    /// Whether nobody is here.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.groups.is_empty()
-    }
-
     /// The newest message that the room is known to have.
     pub(crate) fn newest(&self) -> Option<MessageId> {
-        self.newest
+        self.shown.newest()
     }
 
     /// The room is subscribed, and this was then its newest message where that could be read: what
@@ -116,7 +106,9 @@ impl Room {
         if std::mem::take(&mut self.disturbed) {
             return false;
         }
-        self.newest = self.newest.or(newest);
+        if let (None, Some(newest)) = (self.newest(), newest) {
+            self.shown.push(newest);
+        }
         self.confirmed = true;
         true
     }
@@ -124,31 +116,31 @@ impl Room {
     /// A live message. `false` when a gap shows: the message waits, and the caller must repair.
     pub(crate) fn arrive(&mut self, message: &Arc<Message>) -> bool {
         // Who types would have stopped by the end of a repair.
-        if message.ephemeral {
-            self.show(message);
+        if message.ephemeral || !self.journaled {
+            self.members.show(message);
             return true;
         }
         if let Some(repair) = &mut self.repair {
             repair.hold(message, self.max_held_bytes);
             return true;
         }
-        if self.journaled
-            && let (Some(newest), Some(prev)) = (self.newest, message.prev)
-            && prev > newest
-        {
-            let mut repair = Repair::default();
-            repair.hold(message, self.max_held_bytes);
-            self.repair = Some(repair);
-            return false;
+        match self.place(message) {
+            Place::Next => self.deliver(message),
+            Place::Repeat => {}
+            Place::Doubtful => {
+                let mut repair = Repair::default();
+                repair.hold(message, self.max_held_bytes);
+                self.repair = Some(repair);
+                return false;
+            }
         }
-        self.deliver(message);
         true
     }
 
     /// Holds live messages back until the repair has ended. `false` when there is none to begin: one
-    /// is under way and reads once more, or the room is not confirmed yet and promises nothing.
+    /// is under way and begins anew, or the room is not confirmed yet and promises nothing.
     pub(crate) fn begin_repair(&mut self) -> bool {
-        if self.newest.is_none() && !self.confirmed {
+        if self.newest().is_none() && !self.confirmed {
             self.disturbed = true;
             return false;
         }
@@ -164,65 +156,123 @@ impl Room {
         }
     }
 
-    /// Delivers a message to every member, unless it is a repeat. Only a repair passes by
-    /// [`Self::arrive`].
-    pub(crate) fn deliver(&mut self, message: &Arc<Message>) {
-        if self.journaled {
-            if self.newest.is_some_and(|newest| message.id <= newest) {
-                return;
-            }
-            self.newest = Some(message.id);
-        }
-        self.show(message);
-    }
-
-    fn show(&self, message: &Message) {
-        for group in &self.groups {
-            let frame = message_frame(message, &group.address, false);
-            let encoded = Arc::new(Encoded {
-                id: message.id,
-                frame,
-                ephemeral: message.ephemeral,
-            });
-            for member in &group.members {
-                member.outbox.push(member.slot, Arc::clone(&encoded));
-            }
-        }
-    }
-
-    /// Releases what waited. `false` when more was missed meanwhile: read on.
-    pub(crate) fn end_repair(&mut self) -> bool {
-        let Some(repair) = &mut self.repair else {
-            return true;
-        };
+    /// After which message a repair is to read now. `None` when nobody knows.
+    pub(crate) fn begin_reading(&mut self) -> Option<MessageId> {
+        let repair = self.repair.as_mut()?;
         if std::mem::take(&mut repair.again) {
-            return false;
+            repair.read = None;
         }
-        let mut known = self.newest.max(repair.read_until);
-        for message in &repair.held {
-            if message.prev > known {
-                repair.read_until = repair.held.last().map(|newest| newest.id);
-                return false;
+        repair.more = false;
+        repair.covered = repair.held.last().map(|message| message.id);
+        repair.read.or(self.shown.oldest())
+    }
+
+    /// Where a reading began is neither in the broker nor in the store.
+    ///
+    /// # Errors
+    /// [`Unrepairable`] unless that is so long ago that nothing can have taken its place.
+    pub(crate) fn begins_nowhere(&self, from: MessageId) -> Result<(), Unrepairable> {
+        match from.created_at().elapsed() {
+            Ok(age) if age > SETTLED => Ok(()),
+            _ => Err(Unrepairable),
+        }
+    }
+
+    /// Shows what a repair has read, unless it was shown before.
+    ///
+    /// # Errors
+    /// [`Unrepairable`] when it was not, and what comes after it was.
+    pub(crate) fn replay(&mut self, message: &Message) -> Result<(), Unrepairable> {
+        if self.newest().is_some_and(|newest| message.id <= newest) {
+            if !self.shown.has(message.id) && !self.shown.precedes(message.id) {
+                return Err(Unrepairable);
             }
-            known = known.max(Some(message.id));
+        } else {
+            self.deliver(message);
+            if let Some(repair) = &mut self.repair {
+                repair.has_missed |= !repair.held.iter().any(|held| held.id == message.id);
+            }
         }
+        if let Some(repair) = &mut self.repair {
+            repair.read = Some(message.id);
+        }
+        Ok(())
+    }
+
+    /// A reading has come to the room's end: releases what waited, if nothing is missing.
+    pub(crate) fn end_reading(&mut self) -> Repaired {
+        let Some(mut repair) = self.repair.take() else {
+            return Repaired::Wholly { has_missed: false };
+        };
+        let mut outcome = Repaired::Wholly {
+            has_missed: repair.has_missed,
+        };
+        if repair.again || repair.more {
+            outcome = Repaired::Partly;
+        }
+        let mut held = std::mem::take(&mut repair.held).into_iter().peekable();
+        while let (Some(message), Repaired::Wholly { .. }) = (held.peek(), outcome) {
+            match self.place(message) {
+                Place::Repeat => {}
+                _ if Some(message.id) <= repair.covered => outcome = Repaired::Behind,
+                Place::Doubtful => outcome = Repaired::Partly,
+                Place::Next => self.deliver(message),
+            }
+            if matches!(outcome, Repaired::Wholly { .. }) {
+                held.next();
+            }
+        }
+        repair.held = held.collect();
+        if !matches!(outcome, Repaired::Wholly { .. }) {
+            repair.held_bytes = repair.held.iter().map(|held| weight(held)).sum();
+            self.repair = Some(repair);
+        }
+        outcome
+    }
+
+    /// Shows what waited, whatever is missing.
+    pub(crate) fn end_without_reading(&mut self) {
         for message in self
             .repair
             .take()
             .into_iter()
             .flat_map(|repair| repair.held)
         {
-            self.deliver(&message);
+            if self.newest().is_none_or(|newest| message.id > newest) {
+                self.deliver(&message);
+            }
         }
-        true
     }
 
-    /// Ends the connection of every member.
-    pub(crate) fn cut(&mut self, reason: CloseReason) {
-        self.repair = None;
-        for member in self.groups.iter().flat_map(|group| &group.members) {
-            member.outbox.cut(reason);
+    fn place(&self, message: &Message) -> Place {
+        let Some(newest) = self.newest() else {
+            return Place::Next;
+        };
+        if message.id <= newest {
+            // A copy of what a repair has read may come late, and be older than what is remembered.
+            return if !self.checks_prev
+                || self.shown.has(message.id)
+                || self.shown.precedes(message.id)
+            {
+                Place::Repeat
+            } else {
+                Place::Doubtful
+            };
         }
+        match message.prev {
+            _ if !self.checks_prev => Place::Next,
+            Some(prev) if prev == newest || self.shown.has(prev) => Place::Next,
+            // It is the first of a room that was empty. Reading for each would cost every new room a
+            // question to the store; and a message that was missed would still be in the window.
+            None if newest == MessageId::MIN => Place::Next,
+            // The window has expired, or was lost with whatever came between.
+            Some(_) | None => Place::Doubtful,
+        }
+    }
+
+    fn deliver(&mut self, message: &Message) {
+        self.shown.push(message.id);
+        self.members.show(message);
     }
 }
 
@@ -232,7 +282,7 @@ impl Repair {
         if self.held_bytes > max_bytes {
             self.held.clear();
             self.held_bytes = 0;
-            self.again = true;
+            self.more = true;
         } else {
             self.held.push(Arc::clone(message));
         }
@@ -246,7 +296,9 @@ mod tests {
     use shared::stomp::Version;
 
     use super::*;
+    use crate::members::Member;
     use crate::outbox::outbox;
+    use crate::session::output::{Address, Slot};
 
     fn id(ms: u64) -> MessageId {
         MessageId::new(Stamp { ms, seq: 0 }, 0)
@@ -277,35 +329,62 @@ mod tests {
         }
     }
 
-    #[test]
-    fn what_is_missed_during_a_repair_is_read_before_what_waits_is_released() {
-        let mut room = Room::new(true, 1 << 20);
+    /// A room with one member, whose newest message is the first, and what the member is shown.
+    fn room() -> (Room, impl FnMut() -> Vec<MessageId>) {
+        let mut room = Room::new(true, true, 1 << 20);
         let (outbox, mut deliveries) = outbox(1 << 20, Metrics::new().gateway);
         let slot = Slot(0);
-        room.join(&address(), Member { outbox, slot });
+        room.members.join(&address(), Member { outbox, slot });
         assert!(room.confirm(Some(id(1))));
+        let shown = move || {
+            std::iter::from_fn(|| deliveries.try_next())
+                .map(|delivery| delivery.encoded.id)
+                .collect()
+        };
+        (room, shown)
+    }
+
+    /// The message of this number, which comes after the one of that number.
+    fn follows(number: u64, prev: Option<u64>) -> Arc<Message> {
+        Arc::new(Message {
+            prev: prev.map(id),
+            ..(*message(number)).clone()
+        })
+    }
+
+    /// A reading that finds these after where it has to begin.
+    fn read(room: &mut Room, from: u64, found: &[u64]) -> Result<Repaired, Unrepairable> {
+        assert_eq!(room.begin_reading(), Some(id(from)));
+        for number in found {
+            room.replay(&message(*number))?;
+        }
+        Ok(room.end_reading())
+    }
+
+    const MISSED: Repaired = Repaired::Wholly { has_missed: true };
+
+    #[test]
+    fn what_is_missed_during_a_repair_is_read_before_what_waits_is_released() {
+        let (mut room, mut shown) = room();
         assert!(room.begin_repair());
         // The link was lost again, and is back before it says so.
         assert!(room.arrive(&message(3)));
+        assert_eq!(read(&mut room, 1, &[2, 3]), Ok(MISSED));
         assert!(room.arrive(&message(4)));
-        assert!(!room.end_repair(), "2 is missing");
-        room.deliver(&message(2));
-        assert!(room.arrive(&message(6)));
-        assert!(!room.end_repair(), "5 is missing");
-        // Nobody has it any more, which is no reason to wait for ever.
-        assert!(room.end_repair());
-        let delivered = std::iter::from_fn(|| deliveries.try_next());
-        let ids: Vec<_> = delivered.map(|delivery| delivery.encoded.id).collect();
-        assert_eq!(ids, [2, 3, 4, 6].map(id));
+        assert!(!room.arrive(&message(6)), "5 is missing");
+        assert_eq!(room.begin_reading(), Some(id(1)));
+        assert!(room.arrive(&message(8)));
+        for number in 2..=6 {
+            assert_eq!(room.replay(&message(number)), Ok(()));
+        }
+        assert_eq!(room.end_reading(), Repaired::Partly, "7 is missing");
+        assert_eq!(read(&mut room, 6, &[7, 8]), Ok(MISSED));
+        assert_eq!(shown(), [2, 3, 4, 5, 6, 7, 8].map(id));
     }
 
     #[test]
     fn what_is_ephemeral_passes_a_repair_and_moves_nothing() {
-        let mut room = Room::new(true, 1 << 20);
-        let (outbox, mut deliveries) = outbox(1 << 20, Metrics::new().gateway);
-        let slot = Slot(0);
-        room.join(&address(), Member { outbox, slot });
-        assert!(room.confirm(Some(id(1))));
+        let (mut room, mut shown) = room();
         // Ids of other clocks, behind and ahead of the room's.
         let [behind, ahead] = [1, 100].map(|number| {
             Arc::new(Message {
@@ -318,25 +397,94 @@ mod tests {
         assert!(!room.arrive(&message(3)), "2 is missing");
         assert!(room.arrive(&ahead));
         assert_eq!(room.newest(), Some(id(1)));
-        room.deliver(&message(2));
-        assert!(room.end_repair());
+        assert_eq!(read(&mut room, 1, &[2, 3]), Ok(MISSED));
         assert!(room.arrive(&behind));
         assert!(room.arrive(&message(4)));
-        let delivered = std::iter::from_fn(|| deliveries.try_next());
-        let seen: Vec<_> = delivered
-            .map(|delivery| (delivery.encoded.id, delivery.encoded.ephemeral))
-            .collect();
-        let expected = [
-            (1, true),
-            (100, true),
-            (2, false),
-            (3, false),
-            (1, true),
-            (4, false),
-        ];
-        assert_eq!(
-            seen,
-            expected.map(|(number, ephemeral)| (id(number), ephemeral))
-        );
+        assert_eq!(shown(), [1, 100, 2, 3, 1, 4].map(id));
+    }
+
+    #[test]
+    fn what_went_with_a_server_after_it_was_shown_is_no_gap() {
+        let (mut room, mut shown) = room();
+        assert!(room.arrive(&message(2)));
+        assert!(room.arrive(&message(3)));
+        // The server that takes its place never had 3.
+        assert!(room.arrive(&follows(5, Some(2))));
+        assert!(room.begin_repair());
+        let nothing = Repaired::Wholly { has_missed: false };
+        assert_eq!(read(&mut room, 1, &[2, 5]), Ok(nothing));
+        assert_eq!(shown(), [2, 3, 5].map(id));
+    }
+
+    #[test]
+    fn what_another_server_has_put_before_what_was_shown_cannot_be_repaired() {
+        // It comes live; what follows it does; it is found when the link is back.
+        for live in [Some(follows(4, Some(2))), Some(follows(9, Some(4))), None] {
+            let (mut room, _shown) = room();
+            assert!(room.arrive(&message(2)));
+            assert!(room.arrive(&follows(5, Some(2))));
+            let begun = match live {
+                Some(message) => !room.arrive(&message),
+                None => room.begin_repair(),
+            };
+            assert!(begun);
+            assert_eq!(read(&mut room, 1, &[2, 4, 5]), Err(Unrepairable));
+        }
+    }
+
+    #[test]
+    fn a_repeat_is_no_gap_however_late_it_comes() {
+        let (mut room, mut shown) = room();
+        for number in 2..2000 {
+            assert!(room.arrive(&message(number)));
+        }
+        assert!(room.arrive(&message(2)) && room.arrive(&message(1998)));
+        assert_eq!(shown().len(), 1998);
+    }
+
+    #[test]
+    fn a_message_that_names_none_before_it_is_a_gap_where_one_was_shown() {
+        let (mut room, mut shown) = room();
+        assert!(!room.arrive(&follows(3, None)), "the window has expired");
+        assert_eq!(read(&mut room, 1, &[2, 3]), Ok(MISSED));
+        assert_eq!(shown(), [2, 3].map(id));
+        let mut empty = Room::new(true, true, 1 << 20);
+        assert!(empty.confirm(Some(MessageId::MIN)));
+        assert!(empty.arrive(&follows(1, None)), "it is the first");
+    }
+
+    #[test]
+    fn what_came_live_and_is_not_found_is_looked_for_again() {
+        let (mut room, mut shown) = room();
+        assert!(room.begin_repair());
+        assert!(room.arrive(&message(2)));
+        assert_eq!(read(&mut room, 1, &[]), Ok(Repaired::Behind));
+        assert_eq!(shown(), []);
+        let nothing = Repaired::Wholly { has_missed: false };
+        assert_eq!(read(&mut room, 1, &[2]), Ok(nothing));
+        assert_eq!(shown(), [id(2)]);
+    }
+
+    #[test]
+    fn what_does_not_fit_while_a_repair_reads_is_read_after_it() {
+        let mut room = Room::new(true, true, 0);
+        assert!(room.confirm(Some(id(1))) && room.begin_repair());
+        assert_eq!(room.begin_reading(), Some(id(1)));
+        assert!(room.arrive(&message(2)));
+        assert_eq!(room.end_reading(), Repaired::Partly);
+        assert_eq!(read(&mut room, 1, &[2]), Ok(MISSED));
+        assert_eq!(room.newest(), Some(id(2)));
+    }
+
+    #[test]
+    fn a_second_interruption_begins_the_repair_anew() {
+        let (mut room, _shown) = room();
+        assert!(room.begin_repair());
+        assert_eq!(room.begin_reading(), Some(id(1)));
+        assert_eq!(room.replay(&message(2)), Ok(()));
+        assert!(!room.begin_repair());
+        assert_eq!(room.end_reading(), Repaired::Partly);
+        // Another server may have 2 no more, and something else in its place.
+        assert_eq!(room.begin_reading(), Some(id(1)));
     }
 }

@@ -1,8 +1,7 @@
 //! A MongoDB for tests: a replica set of one node.
 
 use std::io::{BufRead, BufReader, Write};
-use std::net::{Ipv4Addr, TcpListener};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -13,8 +12,8 @@ use tokio::sync::OnceCell;
 use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
-use crate::cache;
 use crate::until::DEADLINE;
+use crate::{cache, port};
 
 /// How long between two looks at a server that is starting.
 const LOOK: Duration = Duration::from_millis(50);
@@ -109,6 +108,11 @@ impl Mongo {
         format!("mongodb://{}/{database}?replicaSet=rs0", self.host())
     }
 
+    /// The port that it listens on.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
     /// Ends it with SIGKILL, and returns once it is gone. Its data stay for [`Mongo::restart`].
     pub async fn kill(&mut self) {
         let Some(mut server) = self.server.take() else {
@@ -125,14 +129,35 @@ impl Mongo {
             .expect("the guard runs until it is told to end");
     }
 
+    /// Asks it to end, with SIGTERM, and returns once it has. Its data stay.
+    ///
+    /// # Panics
+    /// When it does not end in time.
+    pub async fn terminate(&mut self) {
+        self.signal("TERM").await;
+        let pid = self.server.as_ref().expect("it runs").pid.to_string();
+        // One that has ended, and is not waited for, has an empty command line.
+        let line = Path::new("/proc").join(pid).join("cmdline");
+        let deadline = Instant::now() + DEADLINE;
+        while !std::fs::read(&line).unwrap_or_default().is_empty() {
+            assert!(Instant::now() < deadline, "mongod does not end");
+            sleep(LOOK).await;
+        }
+        self.kill().await;
+    }
+
+    /// The newest that it has logged, 1 MiB at most.
+    pub fn newest_log(&self) -> String {
+        let log = std::fs::read(self.log()).unwrap_or_default();
+        String::from_utf8_lossy(&log[log.len().saturating_sub(1 << 20)..]).into_owned()
+    }
+
     /// Starts it again after [`Mongo::kill`], with its data, on the same port.
     ///
     /// # Panics
     /// When it does not take writes in time.
     pub async fn restart(&mut self) {
-        assert!(self.server.is_none(), "it still runs");
-        self.spawn();
-        assert!(self.is_up().await, "port {} was taken meanwhile", self.port);
+        self.revive().await;
         self.writable().await;
     }
 
@@ -146,9 +171,21 @@ impl Mongo {
         self.signal("CONT").await;
     }
 
+    /// Whether it was started and not killed since; a frozen one runs too.
+    pub(crate) fn runs(&self) -> bool {
+        self.server.is_some()
+    }
+
+    /// As [`Mongo::restart`], for one that need not become the primary.
+    pub(crate) async fn revive(&mut self) {
+        assert!(self.server.is_none(), "it still runs");
+        self.spawn();
+        assert!(self.is_up().await, "port {} was taken meanwhile", self.port);
+    }
+
     /// Starts it on a free port. Another process may take that first: then on the next.
-    async fn spawn_somewhere() -> Self {
-        let program = program();
+    pub(crate) async fn spawn_somewhere() -> Self {
+        let program = program().unwrap_or_else(|reason| panic!("{reason}"));
         let name = format!("roomcast-mongod-{}", Uuid::new_v4().simple());
         let data = std::env::temp_dir().join(name);
         std::fs::create_dir(&data).expect("the folder for temporary files can be written");
@@ -159,7 +196,7 @@ impl Mongo {
             server: None,
         };
         for _ in 0..5 {
-            mongo.port = free_port();
+            mongo.port = port::free();
             mongo.spawn();
             if mongo.is_up().await {
                 return mongo;
@@ -233,17 +270,17 @@ impl Mongo {
         }
     }
 
-    async fn command(&self, wanted: Document) -> Document {
+    pub(crate) async fn command(&self, wanted: Document) -> Document {
         let answer = command(&self.client(), wanted.clone()).await;
         answer.unwrap_or_else(|error| panic!("mongod refuses {wanted}: {error}"))
     }
 
-    fn host(&self) -> String {
+    pub(crate) fn host(&self) -> String {
         format!("127.0.0.1:{}", self.port)
     }
 
     /// A client of this node alone, whatever its state.
-    fn client(&self) -> Client {
+    pub(crate) fn client(&self) -> Client {
         let host = ServerAddress::Tcp {
             host: "127.0.0.1".into(),
             port: Some(self.port),
@@ -280,38 +317,41 @@ impl Drop for Mongo {
     }
 }
 
+/// How many queries the server at this URL has answered since it was started; `None` when it does
+/// not answer.
+pub async fn queries(url: &str) -> Option<u64> {
+    let client = Client::with_uri_str(url).await.ok()?;
+    let status = command(&client, doc! { "serverStatus": 1 }).await.ok()?;
+    let count = status.get_document("opcounters").ok()?.get("query")?;
+    let count = count.as_i64().or_else(|| count.as_i32().map(i64::from));
+    u64::try_from(count?).ok()
+}
+
 async fn command(client: &Client, command: Document) -> error::Result<Document> {
     client.database("admin").run_command(command).await
 }
 
 /// Where mongod is: what `ROOMCAST_MONGOD` names, in `PATH`, or where `scripts/test` puts it.
-fn program() -> PathBuf {
+///
+/// # Errors
+/// A line that says what to do, when there is none.
+pub fn program() -> Result<PathBuf, String> {
     if let Some(given) = std::env::var_os("ROOMCAST_MONGOD") {
         let given = PathBuf::from(given);
-        assert!(
-            given.is_file(),
-            "ROOMCAST_MONGOD is no file: {}",
-            given.display()
-        );
-        return given;
+        return match given.is_file() {
+            true => Ok(given),
+            false => Err(format!("ROOMCAST_MONGOD is no file: {}", given.display())),
+        };
     }
     let path = std::env::var_os("PATH").unwrap_or_default();
     let installed = cache::folder().map(|cache| cache.join("mongod-6.0.5"));
-    let found = std::env::split_paths(&path)
+    std::env::split_paths(&path)
         .chain(installed)
         .map(|folder| folder.join("mongod"))
-        .find(|program| program.is_file());
-    match found {
-        Some(program) => program,
-        None => {
-            panic!("this test needs a mongod: `scripts/test` installs it, or set ROOMCAST_MONGOD")
-        }
-    }
-}
-
-fn free_port() -> u16 {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("the loopback has a port");
-    listener.local_addr().expect("it is bound").port()
+        .find(|program| program.is_file())
+        .ok_or_else(|| {
+            "there is no mongod: `scripts/test` installs it, or set ROOMCAST_MONGOD".into()
+        })
 }
 
 fn tail(log: &str) -> String {

@@ -34,7 +34,16 @@ impl Process {
     /// # Panics
     /// When it does not build or start.
     pub fn spawn<A: AsRef<OsStr>>(bin: &str, args: impl IntoIterator<Item = A>) -> Self {
-        let mut command = Command::new(binary::path(bin));
+        Self::spawn_at(&binary::path(bin), args)
+    }
+
+    /// Starts a binary of the workspace that is there already, or what ends up as one, like
+    /// [`Process::spawn`].
+    ///
+    /// # Panics
+    /// When it does not start.
+    pub fn spawn_at<A: AsRef<OsStr>>(program: &Path, args: impl IntoIterator<Item = A>) -> Self {
+        let mut command = Command::new(program);
         for (name, _) in std::env::vars_os() {
             let text = name.to_string_lossy();
             if text.starts_with("ROOMCAST_") || text == "RUST_LOG" {
@@ -42,7 +51,7 @@ impl Process {
             }
         }
         command.args(args);
-        Self::start(bin, command)
+        Self::start(&program.to_string_lossy(), command)
     }
 
     /// Starts a program of the system, with the environment as it is.
@@ -121,6 +130,11 @@ impl Process {
         self.lines.borrow().join("\n")
     }
 
+    /// Whether it has not ended.
+    pub fn runs(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
+    }
+
     /// Ends it with SIGKILL, and returns once it is gone.
     pub async fn kill(&mut self) -> ExitStatus {
         self.signal("KILL").await;
@@ -130,6 +144,11 @@ impl Process {
     /// Asks it to end, with SIGTERM.
     pub async fn terminate(&self) {
         self.signal("TERM").await;
+    }
+
+    /// Asks it to end, with SIGINT, as Ctrl-C does.
+    pub async fn interrupt(&self) {
+        self.signal("INT").await;
     }
 
     /// Stops it where it is, with SIGSTOP: its connections stay open and silent.

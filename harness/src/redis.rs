@@ -1,7 +1,6 @@
 //! A Redis server of a test's own, which can be killed, restarted and frozen.
 
 use std::io::{BufRead, BufReader};
-use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,12 +11,10 @@ use redis::{AsyncConnectionConfig, Client, Cmd, FromRedisValue, RedisResult};
 use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
+use crate::port;
+
 /// How long the server may take to start, its data loaded.
 const START_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// Where ports are taken from: below those that the system gives to connections, so that nothing
-/// else takes the port of a server that is dead for a while.
-const PORTS: std::ops::Range<u16> = 10_000..32_000;
 
 /// How long a server may take for one answer while a condition is waited for.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
@@ -83,7 +80,7 @@ impl Redis {
     /// Starts a server that can join a cluster.
     pub(crate) async fn start_node(options: &[&str]) -> Self {
         Self::launch(None, || {
-            let bus = free_port().to_string();
+            let bus = port::free().to_string();
             let cluster = ["--cluster-enabled", "yes", "--cluster-port", &bus];
             let all = DURABLE.iter().chain(&cluster).chain(options);
             all.map(ToString::to_string).collect()
@@ -107,7 +104,7 @@ impl Redis {
                 Config { file, lines }
             });
             let mut redis = Self {
-                port: free_port(),
+                port: port::free(),
                 dir,
                 options: options(),
                 config,
@@ -196,6 +193,49 @@ impl Redis {
         }
     }
 
+    /// Asks the server to end, with SIGTERM, and returns once it has. Its data stay.
+    ///
+    /// # Panics
+    /// When it does not end within half a minute.
+    pub async fn terminate(&mut self) {
+        let Some(running) = &self.running else {
+            return;
+        };
+        signal("-TERM", &running.server);
+        let deadline = Instant::now() + START_TIMEOUT;
+        while runs(&running.server) {
+            assert!(Instant::now() < deadline, "redis-server does not end");
+            sleep(Duration::from_millis(10)).await;
+        }
+        self.kill();
+    }
+
+    /// Lets it take so many octets more than it has taken now.
+    ///
+    /// # Panics
+    /// When the server does not answer.
+    pub async fn limit_memory(&self, more: u64) {
+        let mut connection = self.connection().await;
+        let info: redis::InfoDict = redis::cmd("INFO")
+            .arg("memory")
+            .query_async(&mut connection)
+            .await
+            .expect("the server answers");
+        let used: u64 = info.get("used_memory").expect("every server knows it");
+        let limit: redis::RedisResult<()> = redis::cmd("CONFIG")
+            .arg("SET")
+            .arg("maxmemory")
+            .arg(used + more)
+            .query_async(&mut connection)
+            .await;
+        limit.expect("the server takes any limit");
+    }
+
+    /// What it has logged.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.dir.join("redis.log")).unwrap_or_default()
+    }
+
     /// Starts a killed server again: same port, same data. Returns when the data are loaded.
     ///
     /// # Panics
@@ -252,15 +292,16 @@ impl Redis {
             .read_line(&mut server)
             .expect("the shell names the process");
         let server = server.trim().to_string();
-        let alive = Path::new("/proc").join(&server).join("cmdline");
-        self.running = Some(Running { shell, server });
+        self.running = Some(Running {
+            shell,
+            server: server.clone(),
+        });
         let deadline = Instant::now() + START_TIMEOUT;
         while Instant::now() < deadline {
             if self.answers().await {
                 return true;
             }
-            // A process that has ended and is not waited for has an empty command line.
-            if std::fs::read(&alive).unwrap_or_default().is_empty() {
+            if !runs(&server) {
                 break;
             }
             sleep(Duration::from_millis(10)).await;
@@ -296,15 +337,23 @@ impl Drop for Redis {
     }
 }
 
-fn free_port() -> u16 {
-    loop {
-        let (_, random) = Uuid::new_v4().as_u64_pair();
-        let span = u64::from(PORTS.end - PORTS.start);
-        let port = PORTS.start + u16::try_from(random % span).expect("it is less than the span");
-        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
-            return port;
-        }
-    }
+/// How many commands the server at this URL has carried out since it was started; `None` when it
+/// does not answer.
+pub async fn commands(url: &str) -> Option<u64> {
+    let client = Client::open(url).ok()?;
+    let mut connection = client.get_multiplexed_async_connection().await.ok()?;
+    let info: redis::InfoDict = redis::cmd("INFO")
+        .arg("stats")
+        .query_async(&mut connection)
+        .await
+        .ok()?;
+    info.get("total_commands_processed")
+}
+
+/// Whether a process has not ended: one that has, and is not waited for, has an empty command line.
+fn runs(process: &str) -> bool {
+    let line = Path::new("/proc").join(process).join("cmdline");
+    !std::fs::read(line).unwrap_or_default().is_empty()
 }
 
 fn signal(name: &str, process: &str) {

@@ -1,5 +1,6 @@
 //! The command line.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
@@ -8,6 +9,10 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use shared::config::positive_duration;
 
 use crate::body;
+
+mod chaos;
+
+pub(crate) use chaos::ChaosArgs;
 
 /// Sends messages to Roomcast at a fixed rate, measures how long they take, and proves that none
 /// was lost, doubled or out of order.
@@ -36,6 +41,22 @@ pub(crate) enum Load {
     /// not. 64: a flag is wrong. 69: a gateway could not be reached.
     #[command(after_help = EXAMPLES)]
     Rooms(RoomsArgs),
+
+    /// Users in rooms who come back, while parts of Roomcast die, freeze and are cut off.
+    ///
+    /// Starts redis-server, mongod, gateways and persisters by itself, one scenario after the other,
+    /// and inflicts the scenario's fault again and again under load. Users come back with `after`, and
+    /// send again, with its idempotency key, what has no receipt. In the end each receipt is an
+    /// obligation: the message is in the history once and in order, and every subscriber has got it
+    /// once and in order. What was not paid is counted, and the first debts are described.
+    ///
+    /// With --gateway nothing is started: the load runs on gateways that somebody else breaks.
+    ///
+    /// Exit code 0: no debt. 1: a debt, a scenario that could not be finished, or a control that
+    /// shows no debt. 64: a flag is wrong. 69: a program that is needed is missing, or a gateway
+    /// could not be reached.
+    #[command(after_help = chaos::EXAMPLES)]
+    Chaos(Box<ChaosArgs>),
 }
 
 const EXAMPLES: &str = "\
@@ -152,6 +173,15 @@ impl GatewayUrl {
     /// `HOST:PORT`, for WebSocket and for the history.
     pub(crate) fn authority(&self) -> &str {
         &self.authority
+    }
+}
+
+impl From<&SocketAddr> for GatewayUrl {
+    fn from(address: &SocketAddr) -> Self {
+        Self {
+            url: format!("ws://{address}/ws"),
+            authority: address.to_string(),
+        }
     }
 }
 

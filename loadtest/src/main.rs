@@ -1,8 +1,10 @@
 //! Load for Roomcast: measures it, and proves that nothing was lost on the way.
 
 mod body;
+mod chaos;
 mod client;
 mod config;
+mod connection;
 mod cpu;
 mod history;
 mod ledger;
@@ -12,24 +14,29 @@ mod scenario;
 
 use shared::exit::{self, Failure};
 
-use crate::config::{Cli, Load};
+use crate::config::{Cli, Load, RoomsArgs};
 
 #[tokio::main]
 async fn main() {
-    let Cli {
-        load: Load::Rooms(args),
-    } = exit::parse_or_exit();
+    let Cli { load } = exit::parse_or_exit();
     exit::run(async {
-        let report = scenario::rooms(&args).await?;
-        println!("{report}");
-        if let Some(path) = &args.json {
-            report.save(path)?;
-        }
-        if report.ok {
-            Ok(())
-        } else {
-            Err(Failure::Other(report.wrong()))
+        match load {
+            Load::Rooms(args) => rooms(&args).await,
+            Load::Chaos(args) => chaos::chaos(&args).await,
         }
     })
     .await
+}
+
+async fn rooms(args: &RoomsArgs) -> Result<(), Failure> {
+    let report = scenario::rooms(args).await?;
+    println!("{report}");
+    if let Some(path) = &args.json {
+        report.save(path)?;
+    }
+    if report.ok {
+        Ok(())
+    } else {
+        Err(Failure::Other(report.wrong()))
+    }
 }

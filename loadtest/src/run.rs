@@ -79,11 +79,6 @@ impl Schedule {
         let at = seq * self.users + turn;
         (at < self.messages).then(|| Duration::from_secs_f64(at as f64 / self.rate))
     }
-
-    /// The most messages that one user sends.
-    pub(crate) fn per_user(&self) -> usize {
-        self.messages.div_ceil(self.users)
-    }
 }
 
 /// A run while it goes on.
@@ -139,7 +134,7 @@ impl Run {
         for seat in &seats {
             sizes[seat.room] += 1;
         }
-        let ledger = |size| Mutex::new(Ledger::new(size, schedule.per_user()));
+        let ledger = |size| Mutex::new(Ledger::new(size, size));
         let owed = |at: usize| {
             let sender = turns[at % turns.len()] as usize;
             sizes[seats[sender].room] as u64 + 1
@@ -343,7 +338,7 @@ mod tests {
     #[test]
     fn messages_are_due_at_the_rate_whoever_sends_them() {
         let schedule = Schedule::new(100.0, Duration::from_secs(1), 30);
-        let mut due = (0..schedule.per_user())
+        let mut due = (0..100)
             .flat_map(|seq| (0..30).filter_map(move |turn| schedule.due(turn, seq)))
             .collect::<Vec<_>>();
         due.sort_unstable();

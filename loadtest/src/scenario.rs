@@ -13,8 +13,9 @@ use tokio::time::{sleep, sleep_until, timeout};
 use uuid::Uuid;
 
 use crate::body::Bodies;
-use crate::client::{ClientError, Connection, User, pace};
+use crate::client::{User, open, pace};
 use crate::config::{NamedPid, RoomsArgs};
+use crate::connection::{ClientError, Connection};
 use crate::cpu;
 use crate::history;
 use crate::ledger::Faults;
@@ -61,7 +62,7 @@ pub(crate) async fn rooms(args: &RoomsArgs) -> Result<Report, Failure> {
         let gateway = &args.gateways[(seat.room + seat.member) % args.gateways.len()];
         let (user, room) = (&names[seat.user as usize], room_name(seat.room));
         async move {
-            timeout(args.connect_timeout, Connection::open(gateway, user, &room))
+            timeout(args.connect_timeout, open(gateway, user, &room))
                 .await
                 .map_err(|_| "no answer in time".to_owned())
                 .and_then(|opened| opened.map_err(|error| error.to_string()))
@@ -166,7 +167,7 @@ fn users(
             destination: format!("/app/rooms/{}", room_name(seat.room)),
             receipt_after: args.receipt_after,
         };
-        users.spawn(connection.drive(user, Arc::clone(run)));
+        users.spawn(user.drive(connection, Arc::clone(run)));
     }
     let run = Arc::clone(run);
     spawn_blocking(move || pace(&run, &bells));

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use shared::config::{CommonArgs, Retention, duration};
+use shared::config::{CommonArgs, Retention, Without, duration};
 
 /// Store what gateways have accepted.
 ///
@@ -57,7 +57,7 @@ const HEADING: &str = "Persister";
 const LONGEST_LINGER: Duration = Duration::from_secs(1);
 
 /// How a persister works.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// The most messages in a batch.
     pub batch_max: usize,
@@ -65,6 +65,8 @@ pub struct Settings {
     pub linger: Duration,
     /// How long finishing may take once told to stop.
     pub drain_timeout: Duration,
+    /// What is switched off for a proof.
+    pub without: Without,
 }
 
 impl PersisterArgs {
@@ -74,6 +76,7 @@ impl PersisterArgs {
             batch_max: self.batch_max.into(),
             linger: self.linger.unwrap_or(linger),
             drain_timeout: common.drain_timeout,
+            without: common.without(),
         }
     }
 }

@@ -47,6 +47,7 @@ pub async fn run(
     let feed = broker.open_feed(&consumer).await?;
     let guarantees = broker.guarantees();
     let durable = guarantees.durable;
+    let drain_timeout = settings.drain_timeout;
     let worker = Worker {
         store,
         settings,
@@ -57,7 +58,7 @@ pub async fn run(
     };
     let out_of_time = async {
         stop.cancelled().await;
-        sleep(settings.drain_timeout).await;
+        sleep(drain_timeout).await;
     };
     tokio::select! {
         () = worker.run(feed) => tracing::info!("everything that was taken from the journal is stored"),

@@ -7,6 +7,7 @@ use futures_util::future::BoxFuture;
 use shared::admin::Latch;
 use shared::backoff::Backoff;
 use shared::broker::Feed;
+use shared::config::Protection;
 use shared::metrics::PersisterMetrics;
 use shared::store::{Inserted, Store, StoreError};
 use tokio::time::sleep;
@@ -81,7 +82,13 @@ impl Worker {
     }
 
     /// Returns when everything in the batch is stored or buried, and settled if that could be.
+    ///
+    /// It is settled by whoever has stored it, also when another has taken it over meanwhile: the
+    /// store has it then, whatever becomes of the other.
     async fn persist(&self, feed: &mut dyn Feed, mut batch: Batch) {
+        if self.settings.without.has(Protection::StoreFirst) {
+            self.settle(feed, &batch).await;
+        }
         let inserted = self.insert(&batch).await;
         self.metrics.stored.inc_by(inserted.stored as u64);
         self.metrics.duplicates.inc_by(inserted.duplicates as u64);

@@ -326,6 +326,22 @@ impl MessageId {
         (self.0.as_u64_pair().1 & 0xffff) as u16
     }
 
+    /// The id next below it that a message of the same room may have: [`Span::After`] it begins with
+    /// this one.
+    #[must_use]
+    pub fn before(self) -> Self {
+        let Stamp { ms, seq } = self.stamp();
+        let stamp = match (ms, seq) {
+            (0, 0) => return Self::MIN,
+            (_, 0) => Stamp {
+                ms: ms - 1,
+                seq: Self::EPHEMERAL - 1,
+            },
+            _ => Stamp { ms, seq: seq - 1 },
+        };
+        Self::new(stamp, self.shard())
+    }
+
     /// When it was accepted, by the broker's clock.
     pub fn created_at(self) -> SystemTime {
         SystemTime::UNIX_EPOCH + Duration::from_millis(self.stamp().ms)

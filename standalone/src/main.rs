@@ -114,6 +114,7 @@ async fn serve(args: Args) -> Result<(), Failure> {
         metrics,
         readiness,
         drain_timeout: args.common.drain_timeout,
+        without: args.common.without(),
     };
     let mut serving = pin!(gateway::run(parts, stop.clone()));
     let (served, stored) = tokio::select! {

@@ -34,11 +34,17 @@ impl Session {
             Step::Live {
                 receipt,
                 recovered,
+                nowhere,
                 released,
             } => {
                 let told = receipt.is_some();
                 if let Some(receipt) = receipt {
                     self.subscribed(&receipt, recovered);
+                }
+                // Coming back after the same message would end the same way.
+                if nowhere && !told && self.guarantees.journaled {
+                    let detail = "SUBSCRIBE: the message that `after` names is not in this room";
+                    return self.fail(CloseReason::AfterUnknown, detail, None);
                 }
                 if recovered == Some(false) && !told && self.guarantees.journaled {
                     let detail = "the past that was asked for cannot be had in full now";

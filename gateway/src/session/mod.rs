@@ -201,6 +201,14 @@ impl Session {
         self.take_frames(now);
     }
 
+    /// To be told before [`Self::past`]: the message that this subscription was to come after is not
+    /// in its room. What is newer there may have smaller ids.
+    pub fn forget_after(&mut self, slot: Slot) {
+        if let Some(subscription) = self.subscription(slot) {
+            subscription.forget_after();
+        }
+    }
+
     /// The answer to [`Output::Read`]: a page, oldest first, and whether it is whole; `None` when
     /// the past cannot be read.
     pub fn past(&mut self, slot: Slot, page: Option<(&[Arc<Message>], bool)>) {

@@ -45,6 +45,10 @@ struct Attach {
     past: Past,
     receipt: Option<String>,
     recovered: bool,
+    /// What the client asked to come after.
+    given: Option<MessageId>,
+    /// That is not in the room.
+    nowhere: bool,
     /// How many messages the reading under way asked for.
     limit: usize,
     /// What is to be read once the window has room.
@@ -74,6 +78,8 @@ pub(super) enum Step {
         receipt: Option<String>,
         /// Whether the past that was asked for is whole; `None` where none was asked for.
         recovered: Option<bool>,
+        /// What it was to come after is not in the room.
+        nowhere: bool,
         /// Live messages that had been held.
         released: Vec<Delivery>,
     },
@@ -98,6 +104,8 @@ impl Subscription {
             receipt,
             // Without a journal nobody can say that nothing is missing.
             recovered: journaled,
+            given: last,
+            nowhere: false,
             limit: 0,
             rest: None,
         };
@@ -175,6 +183,16 @@ impl Subscription {
         (frames, step)
     }
 
+    /// The message that this was to come after is not in the room: its id says nothing of what is.
+    pub(super) fn forget_after(&mut self) {
+        if let Phase::Attaching(attach) = &mut self.phase {
+            attach.nowhere = true;
+            if self.last == attach.given {
+                self.last = None;
+            }
+        }
+    }
+
     /// The past cannot be read.
     pub(super) fn past_failed(&mut self) -> Step {
         if let Phase::Attaching(attach) = &mut self.phase {
@@ -230,12 +248,13 @@ impl Subscription {
     }
 
     fn live(&mut self) -> Step {
-        let (receipt, recovered) = match std::mem::replace(&mut self.phase, Phase::Live) {
+        let (receipt, recovered, nowhere) = match std::mem::replace(&mut self.phase, Phase::Live) {
             Phase::Attaching(attach) => {
-                let recovered = (attach.past != Past::None).then_some(attach.recovered);
-                (attach.receipt, recovered)
+                let whole = attach.recovered && !attach.nowhere;
+                let recovered = (attach.past != Past::None).then_some(whole);
+                (attach.receipt, recovered, attach.nowhere)
             }
-            Phase::Live => (None, None),
+            Phase::Live => (None, None, false),
         };
         let mut released = Vec::new();
         while self.window.room() > 0 {
@@ -251,6 +270,7 @@ impl Subscription {
         Step::Live {
             receipt,
             recovered,
+            nowhere,
             released,
         }
     }

@@ -99,6 +99,7 @@ impl Backend {
             metrics: metrics.clone(),
             readiness: readiness.clone(),
             drain_timeout: flags.common.drain_timeout,
+            without: flags.common.without(),
         };
         let run = gateway::run(parts, stop.clone());
         let ended = tokio::spawn(async move { run.await.unwrap() });

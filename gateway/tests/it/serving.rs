@@ -11,7 +11,7 @@ use gateway::server::{Page, Pages, Server};
 use gateway::session::output::Outgoing;
 use gateway::transport::{Incoming, Peer, Serve, Transport};
 use shared::broker::{self, Broker, Settled};
-use shared::config::{CommonArgs, StoreUrl};
+use shared::config::{CommonArgs, StoreUrl, Without};
 use shared::message::{Draft, MessageId, RoomName, Series, UserName};
 use shared::metrics::Metrics;
 use shared::store::{self, Store};
@@ -74,7 +74,11 @@ pub(crate) async fn serving_to(flags: &[&str], clients: impl Serve) -> Serving {
     let server = Server::new(
         settings,
         metrics.clone(),
-        Arc::new(Past::new(Arc::clone(&broker), Arc::clone(&store))),
+        Arc::new(Past::new(
+            Arc::clone(&broker),
+            Arc::clone(&store),
+            &Without::NOTHING,
+        )),
         Pages(vec![Page {
             path: "/",
             content_type: "text/html; charset=utf-8",

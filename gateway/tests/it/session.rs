@@ -269,6 +269,51 @@ fn a_past_that_cannot_be_had_is_told() {
 }
 
 #[test]
+fn a_message_that_is_not_in_the_room_is_no_place_to_come_after() {
+    let after = message_id(10);
+    let subscribe = format!("SUBSCRIBE\nid:a\ndestination:/topic/rooms/r\nafter:{after}\n");
+    let mut told = Client::connected(&[]);
+    told.say(&format!("{subscribe}receipt:s\n\n\0"));
+    told.confirm(0);
+    told.session.forget_after(Slot(0));
+    told.past(0, &[], true);
+    assert_eq!(told.take().header("recovered"), Some("false"));
+    // The room's ids lie below what a server that is gone had given.
+    told.live(0, 8);
+    told.live(0, 8);
+    told.live(0, 9);
+    assert_eq!(told.messages(), [8, 9]);
+
+    // Coming back after the same would end the same way.
+    let mut untold = Client::connected(&[]);
+    untold.say(&format!("{subscribe}\n\0"));
+    untold.confirm(0);
+    untold.session.forget_after(Slot(0));
+    untold.past(0, &[], true);
+    assert_eq!(untold.take().header("code"), Some("after-unknown"));
+    assert_eq!(untold.closed, Some(CloseReason::AfterUnknown));
+}
+
+#[test]
+fn a_page_that_was_read_is_not_repeated_though_its_end_has_gone() {
+    let mut client = Client::connected(&[]);
+    let after = message_id(10);
+    client.say(&format!(
+        "SUBSCRIBE\nid:a\ndestination:/topic/rooms/r\nafter:{after}\nreceipt:s\n\n\0"
+    ));
+    client.confirm(0);
+    let (_, _, limit) = client.reads[0];
+    let page: Vec<u64> = (11..11 + limit as u64).collect();
+    let last = *page.last().unwrap();
+    client.live(0, last);
+    client.past(0, &page, true);
+    client.session.forget_after(Slot(0));
+    client.past(0, &[], true);
+    assert_eq!(client.messages(), page);
+    assert_eq!(client.take().header("recovered"), Some("false"));
+}
+
+#[test]
 fn without_a_journal_nothing_is_dropped_for_its_id() {
     let mut client = Client::new(
         &[],

@@ -4,6 +4,8 @@
     reason = "a test fails by panicking"
 )]
 
+mod chaos;
+mod chaos_load;
 mod command_line;
 mod faults;
 mod killed;

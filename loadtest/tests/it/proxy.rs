@@ -1,4 +1,5 @@
-//! A WebSocket proxy that spoils one frame on its way from the gateway to a client.
+//! A WebSocket proxy that spoils one frame on its way from the gateway to a client. What is asked of
+//! the HTTP API passes as it is.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -24,6 +25,8 @@ pub(crate) enum Damage {
     Repeat,
     /// It arrives after the one that follows it.
     Swap,
+    /// It never arrives, and its connection ends.
+    End,
 }
 
 /// Passes connections on to a gateway and does the damage once: to the frame of `command` with
@@ -62,13 +65,16 @@ struct Spoiler {
 }
 
 impl Spoiler {
-    /// What to pass on for a message from the gateway.
-    fn spoil(&mut self, message: Message) -> Vec<Message> {
+    /// What to pass on for a message from the gateway; `None` where the connection ends.
+    fn spoil(&mut self, message: Message) -> Option<Vec<Message>> {
         let is_counted = message
             .to_text()
             .is_ok_and(|text| text.starts_with(self.command));
         let is_chosen = is_counted && self.counted.fetch_add(1, Ordering::SeqCst) == self.nth;
-        match self.damage {
+        if is_chosen && self.damage == Damage::End {
+            return None;
+        }
+        Some(match self.damage {
             Damage::Drop if is_chosen => Vec::new(),
             Damage::Repeat if is_chosen => vec![message.clone(), message],
             Damage::Swap if is_chosen => {
@@ -77,15 +83,23 @@ impl Spoiler {
             }
             _ if is_counted => [message].into_iter().chain(self.kept.drain(..)).collect(),
             _ => vec![message],
-        }
+        })
     }
 }
 
 async fn pass(
-    client: TcpStream,
+    mut client: TcpStream,
     gateway: SocketAddr,
     mut spoiler: Spoiler,
 ) -> Result<(), Box<Error>> {
+    let mut server = TcpStream::connect(gateway).await.map_err(Error::Io)?;
+    let mut start = [0; 9];
+    let length = client.peek(&mut start).await.map_err(Error::Io)?;
+    if start[..length].starts_with(b"GET /api/") {
+        let copied = tokio::io::copy_bidirectional(&mut client, &mut server).await;
+        copied.map_err(Error::Io)?;
+        return Ok(());
+    }
     #[expect(
         clippy::result_large_err,
         reason = "the library's callback has this type"
@@ -98,10 +112,9 @@ async fn pass(
         Ok(response)
     };
     let mut client = accept_hdr_async(client, select).await?;
-    let stream = TcpStream::connect(gateway).await.map_err(Error::Io)?;
     let uri: Uri = format!("ws://{gateway}/ws").parse().unwrap();
     let request = ClientRequestBuilder::new(uri).with_sub_protocol("v12.stomp");
-    let (mut server, _) = client_async(request, stream).await?;
+    let (mut server, _) = client_async(request, server).await?;
     loop {
         tokio::select! {
             message = client.next() => match message {
@@ -110,7 +123,10 @@ async fn pass(
             },
             message = server.next() => match message {
                 Some(message) => {
-                    for message in spoiler.spoil(message?) {
+                    let Some(passed) = spoiler.spoil(message?) else {
+                        return Ok(());
+                    };
+                    for message in passed {
                         client.send(message).await?;
                     }
                 }

@@ -4,11 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use harness::until::DEADLINE;
-use harness::{Mongo, until};
+use harness::{Mongo, Process, Redis, until};
 use persister::Settings;
 use shared::admin::Readiness;
-use shared::broker::{self, Broker, BrokerError};
-use shared::config::{BrokerSettings, BrokerUrl, Delivery, Retention, StoreSettings, StoreUrl};
+use shared::broker::{self, Broker, BrokerError, Earlier};
+use shared::config::{
+    BrokerSettings, BrokerUrl, Delivery, Retention, StoreSettings, StoreUrl, Without,
+};
 use shared::message::{Draft, Message, MessageId, RoomName, Series, Span, UserName};
 use shared::metrics::Metrics;
 use shared::store::{self, Store};
@@ -17,7 +19,11 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 pub(crate) async fn open_broker(url: BrokerUrl, delivery: Delivery) -> Arc<dyn Broker> {
-    let settings = BrokerSettings {
+    open_broker_with(broker_settings(url, delivery)).await
+}
+
+pub(crate) fn broker_settings(url: BrokerUrl, delivery: Delivery) -> BrokerSettings {
+    BrokerSettings {
         url,
         delivery,
         shards: 4,
@@ -28,15 +34,14 @@ pub(crate) async fn open_broker(url: BrokerUrl, delivery: Delivery) -> Arc<dyn B
         connect_timeout: Duration::from_secs(10),
         takeover_after: Duration::from_secs(1),
         replicas: None,
-        without: shared::config::Without::NOTHING,
-    };
-    broker::open(
-        &settings,
-        &Metrics::new(),
-        shared::broker::Earlier::default(),
-    )
-    .await
-    .unwrap()
+        without: Without::NOTHING,
+    }
+}
+
+pub(crate) async fn open_broker_with(settings: BrokerSettings) -> Arc<dyn Broker> {
+    broker::open(&settings, &Metrics::new(), Earlier::default())
+        .await
+        .unwrap()
 }
 
 pub(crate) fn mongo_url(mongo: &Mongo) -> StoreUrl {
@@ -62,6 +67,48 @@ pub(crate) fn file_in(folder: &TempDir) -> StoreUrl {
     StoreUrl::Sqlite(folder.path().join("chat.db"))
 }
 
+/// Starts the program in small batches.
+pub(crate) async fn process(broker: &str, store: &StoreUrl) -> Process {
+    let StoreUrl::Mongo { url, .. } = store else {
+        panic!("no MongoDB");
+    };
+    let mut args = vec!["--broker", broker, "--store", url, "--shards", "4"];
+    args.extend([
+        "--batch-max",
+        "20",
+        "--takeover-after",
+        "1s",
+        "--admin-listen",
+        "127.0.0.1:0",
+    ]);
+    let program = env!("CARGO_BIN_EXE_persister");
+    let process = Process::run(program, args, [("RUST_LOG", "info")]);
+    process
+        .line(|line| line.contains("persister is ready"))
+        .await;
+    process
+}
+
+/// The broker on this server.
+pub(crate) async fn on(redis: &Redis, delivery: Delivery) -> Arc<dyn Broker> {
+    open_broker(BrokerUrl::Redis(redis.url()), delivery).await
+}
+
+/// How many entries some consumer has taken and not settled.
+pub(crate) async fn taken(redis: &Redis) -> usize {
+    let mut connection = redis.connection().await;
+    let mut taken = 0;
+    for shard in 0..4 {
+        let mut pending = redis::cmd("XPENDING");
+        pending
+            .arg(format!("rc:{{{shard}}}:journal"))
+            .arg("persisters");
+        let summary: Vec<redis::Value> = pending.query_async(&mut connection).await.unwrap();
+        taken += redis::from_redis_value::<usize>(summary[0].clone()).unwrap();
+    }
+    taken
+}
+
 /// A persister in this process.
 pub(crate) struct Persister {
     pub(crate) metrics: Metrics,
@@ -73,22 +120,27 @@ pub(crate) struct Persister {
 impl Persister {
     /// Starts one that works in batches of ten.
     pub(crate) fn start(broker: &Arc<dyn Broker>, store: &Arc<dyn Store>) -> Self {
-        Self::start_with(broker, store, DEADLINE)
+        Self::start_with(broker, store, Self::settings())
+    }
+
+    /// How [`Persister::start`] works.
+    pub(crate) fn settings() -> Settings {
+        Settings {
+            batch_max: 10,
+            linger: Duration::from_millis(5),
+            drain_timeout: DEADLINE,
+            without: Without::NOTHING,
+        }
     }
 
     pub(crate) fn start_with(
         broker: &Arc<dyn Broker>,
         store: &Arc<dyn Store>,
-        drain_timeout: Duration,
+        settings: Settings,
     ) -> Self {
         let metrics = Metrics::new();
         let readiness = Readiness::new();
         let stop = CancellationToken::new();
-        let settings = Settings {
-            batch_max: 10,
-            linger: Duration::from_millis(5),
-            drain_timeout,
-        };
         let task = tokio::spawn(persister::run(
             Arc::clone(broker),
             Arc::clone(store),

@@ -5,7 +5,9 @@
 )]
 
 mod binary;
+mod failover;
 mod fixture;
+mod frozen;
 mod persist;
 mod redis;
 mod stop;

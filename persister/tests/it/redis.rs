@@ -1,58 +1,13 @@
 //! Persisters as processes of their own, on one Redis and one MongoDB.
 
-use std::sync::Arc;
-
 use harness::{Mongo, Process, Redis, until};
 use mongodb::Client;
 use mongodb::bson::{Document, doc};
-use shared::broker::Broker;
-use shared::config::{BrokerUrl, Delivery, StoreUrl};
+use shared::config::{Delivery, StoreUrl};
 
 use crate::fixture::{
-    Persister, assert_stored, mongo_url, open_broker, open_store, publish, settled, stored,
+    Persister, assert_stored, mongo_url, on, open_store, process, publish, settled, stored, taken,
 };
-
-/// Starts the program in small batches.
-async fn process(redis: &Redis, store: &StoreUrl) -> Process {
-    let StoreUrl::Mongo { url, .. } = store else {
-        panic!("no MongoDB");
-    };
-    let broker = redis.url();
-    let mut args = vec!["--broker", &broker, "--store", url, "--shards", "4"];
-    args.extend([
-        "--batch-max",
-        "20",
-        "--takeover-after",
-        "1s",
-        "--admin-listen",
-        "127.0.0.1:0",
-    ]);
-    let program = env!("CARGO_BIN_EXE_persister");
-    let process = Process::run(program, args, [("RUST_LOG", "info")]);
-    process
-        .line(|line| line.contains("persister is ready"))
-        .await;
-    process
-}
-
-async fn on(redis: &Redis, delivery: Delivery) -> Arc<dyn Broker> {
-    open_broker(BrokerUrl::Redis(redis.url()), delivery).await
-}
-
-/// How many entries some consumer has taken and not settled.
-async fn taken(redis: &Redis) -> usize {
-    let mut connection = redis.connection().await;
-    let mut taken = 0;
-    for shard in 0..4 {
-        let mut pending = redis::cmd("XPENDING");
-        pending
-            .arg(format!("rc:{{{shard}}}:journal"))
-            .arg("persisters");
-        let summary: Vec<redis::Value> = pending.query_async(&mut connection).await.unwrap();
-        taken += redis::from_redis_value::<usize>(summary[0].clone()).unwrap();
-    }
-    taken
-}
 
 #[tokio::test]
 async fn what_a_killed_process_had_taken_is_taken_over() {
@@ -61,7 +16,7 @@ async fn what_a_killed_process_had_taken_is_taken_over() {
     let url = mongo_url(&mongo);
     let store = open_store(url.clone()).await;
     let broker = on(&redis, Delivery::AtLeastOnce).await;
-    let mut first = process(&redis, &url).await;
+    let mut first = process(&redis.url(), &url).await;
     let mut ids = publish(&broker, 0..100).await;
     settled(&broker).await;
     mongo.pause().await;
@@ -71,7 +26,7 @@ async fn what_a_killed_process_had_taken_is_taken_over() {
     assert!(taken(&redis).await > 0);
     mongo.resume().await;
 
-    let _second = process(&redis, &url).await;
+    let _second = process(&redis.url(), &url).await;
     settled(&broker).await;
     assert_stored(&store, &ids).await;
 }
@@ -83,7 +38,7 @@ async fn a_process_that_is_told_to_end_leaves_nothing_half_done() {
     let url = mongo_url(mongo);
     let store = open_store(url.clone()).await;
     let broker = on(&redis, Delivery::AtLeastOnce).await;
-    let mut first = process(&redis, &url).await;
+    let mut first = process(&redis.url(), &url).await;
     let ids = publish(&broker, 0..2000).await;
     first.terminate().await;
     let status = first.wait().await;
@@ -93,7 +48,7 @@ async fn a_process_that_is_told_to_end_leaves_nothing_half_done() {
     let left = usize::try_from(broker.backlog().await.unwrap()).unwrap();
     assert_eq!(in_store + left, 2000);
 
-    let _second = process(&redis, &url).await;
+    let _second = process(&redis.url(), &url).await;
     settled(&broker).await;
     assert_stored(&store, &ids).await;
 }
@@ -105,7 +60,7 @@ async fn a_second_signal_ends_a_process_that_waits_for_its_store() {
     let url = mongo_url(&mongo);
     let store = open_store(url.clone()).await;
     let broker = on(&redis, Delivery::AtLeastOnce).await;
-    let mut first = process(&redis, &url).await;
+    let mut first = process(&redis.url(), &url).await;
     mongo.pause().await;
     let ids = publish(&broker, 0..50).await;
     until("it has taken a batch", async || taken(&redis).await > 0).await;
@@ -116,7 +71,7 @@ async fn a_second_signal_ends_a_process_that_waits_for_its_store() {
     assert_eq!(first.wait().await.code(), Some(143), "{}", first.output());
     mongo.resume().await;
 
-    let _second = process(&redis, &url).await;
+    let _second = process(&redis.url(), &url).await;
     settled(&broker).await;
     assert_stored(&store, &ids).await;
 }
@@ -126,7 +81,7 @@ async fn a_redis_that_may_forget_is_warned_of() {
     let forgetful = ["--appendonly", "no", "--maxmemory-policy", "allkeys-lru"];
     let redis = Redis::start_with(&forgetful).await;
     let url = mongo_url(Mongo::shared().await);
-    let process = process(&redis, &url).await;
+    let process = process(&redis.url(), &url).await;
     for setting in ["appendonly", "maxmemory-policy"] {
         let warned = |line: &str| line.contains("WARN") && line.contains(setting);
         process.line(warned).await;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use harness::until::DEADLINE;
 use harness::{Mongo, until};
+use persister::Settings;
 use shared::config::{BrokerUrl, Delivery};
 use tempfile::TempDir;
 use tokio::time::timeout;
@@ -35,7 +36,11 @@ async fn a_store_that_stays_away_does_not_keep_it_from_ending() {
     let mongo = Mongo::start().await;
     let store = open_store(mongo_url(&mongo)).await;
     let broker = open_broker(BrokerUrl::Memory, Delivery::AtLeastOnce).await;
-    let persister = Persister::start_with(&broker, &store, Duration::from_millis(200));
+    let settings = Settings {
+        drain_timeout: Duration::from_millis(200),
+        ..Persister::settings()
+    };
+    let persister = Persister::start_with(&broker, &store, settings);
     mongo.pause().await;
     publish(&broker, 0..20).await;
     let begun = &persister.metrics.persister.batch_size;

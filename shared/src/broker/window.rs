@@ -16,7 +16,9 @@ pub(super) fn is_proven(
 ) -> bool {
     match span {
         Span::After(bound) => match found.first() {
-            Some(first) => first.prev.is_some_and(|prev| prev <= bound),
+            Some(first) => {
+                first.prev.is_some_and(|prev| prev <= bound) || first.id.before() <= bound
+            }
             None => newest.is_some_and(|newest| newest <= bound),
         },
         Span::Before(_) | Span::Newest => found.len() >= limit,

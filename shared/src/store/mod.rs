@@ -33,7 +33,8 @@ pub async fn open(settings: &StoreSettings) -> Result<Arc<dyn Store>, StoreError
 pub trait Store: Send + Sync + 'static {
     /// Stores a batch. When this returns `Ok`, every message of the batch is durable (SQLite:
     /// synced to disk; MongoDB: journaled by a majority), was there already, or is in `refused`.
-    /// Storing the same id again changes nothing and counts as success.
+    /// Storing the same message again changes nothing and counts as success; another message under
+    /// an id that is taken, told by its room, its sender and its key, is refused.
     ///
     /// # Errors
     /// [`StoreError`] when that cannot be said of the whole batch, which may then be partly
@@ -87,6 +88,10 @@ pub trait Store: Send + Sync + 'static {
     /// [`StoreError`] when the store does not answer within its deadline.
     fn ping(&self) -> BoxFuture<'_, Result<(), StoreError>>;
 }
+
+/// Why a message is refused whose id another has. A Redis that lost what it had accepted, and whose
+/// clock ran back, may give an id again.
+const ANOTHER: &str = "another message has this id";
 
 /// What became of a batch.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

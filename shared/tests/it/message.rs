@@ -57,4 +57,13 @@ proptest! {
         prop_assert_eq!(first.to_string().cmp(&second.to_string()), order);
         prop_assert_eq!(first.uuid().as_bytes().cmp(second.uuid().as_bytes()), order);
     }
+
+    #[test]
+    fn no_id_of_a_room_lies_between_one_and_the_one_before_it(
+        one in stamp(), other in stamp(), shard: u16
+    ) {
+        let (id, other) = (MessageId::new(one, shard), MessageId::new(other, shard));
+        prop_assert!(id.before() < id);
+        prop_assert!(other.is_ephemeral() || !(id.before() < other && other < id));
+    }
 }

@@ -35,8 +35,12 @@ impl Place {
     pub(crate) fn on(mongo: &Mongo) -> Self {
         let database = Mongo::database();
         let url = mongo.url(&database);
+        Self::at(StoreUrl::Mongo { url, database })
+    }
+
+    pub(crate) fn at(url: StoreUrl) -> Self {
         Self {
-            settings: settings(StoreUrl::Mongo { url, database }),
+            settings: settings(url),
             _folder: None,
         }
     }
@@ -122,6 +126,7 @@ macro_rules! every_store {
 every_store!(
     a_batch_is_stored_once_however_often_it_is_inserted,
     a_batch_that_is_partly_there_is_completed,
+    another_message_under_an_id_that_is_taken_is_refused,
     the_same_batch_from_many_at_once_is_stored_once,
     nothing_to_do_is_done,
     history_is_cut_as_the_span_says,
@@ -154,6 +159,23 @@ async fn a_batch_that_is_partly_there_is_completed(place: Place) {
     again.push(Arc::clone(&again[9]));
     assert_eq!(store.insert(&again).await.unwrap(), outcome(7, 4));
     assert_eq!(everything(&*store, "lobby").await.len(), 10);
+}
+
+async fn another_message_under_an_id_that_is_taken_is_refused(place: Place) {
+    let store = place.open().await;
+    store.insert(&batch(0..5)).await.unwrap();
+    let mut again = batch(0..6);
+    Arc::make_mut(&mut again[1]).room = room("elsewhere");
+    Arc::make_mut(&mut again[2]).sender = UserName::parse("bob").unwrap();
+    Arc::make_mut(&mut again[3]).idempotency_key = Some(IdempotencyKey::parse("k").unwrap());
+    let mut inserted = store.insert(&again).await.unwrap();
+    let mut refused = std::mem::take(&mut inserted.refused);
+    refused.sort();
+    let reason = || "another message has this id".to_owned();
+    assert_eq!(refused, [1, 2, 3].map(|seq| (id(seq), reason())));
+    assert_eq!(inserted, outcome(1, 2));
+    assert_eq!(everything(&*store, "lobby").await.len(), 6);
+    assert_eq!(everything(&*store, "elsewhere").await, []);
 }
 
 async fn the_same_batch_from_many_at_once_is_stored_once(place: Place) {

@@ -5,4 +5,8 @@
 )]
 
 mod clients;
+mod crash;
+mod disk;
+mod file;
+mod fixture;
 mod process;

@@ -1,29 +1,9 @@
 //! The server as a process: how it starts, ends, and says what is wrong.
 
-use std::path::Path;
-
-use harness::{Process, StompClient, StompOptions};
+use harness::{StompClient, StompOptions};
 use shared::stomp::Command;
 
-async fn start(folder: &Path, more: &[&str]) -> Process {
-    let folder = folder.to_str().unwrap();
-    let flags = [
-        "--data-dir",
-        folder,
-        "--listen",
-        "127.0.0.1:0",
-        "--admin-listen",
-        "127.0.0.1:0",
-    ];
-    Process::spawn("roomcast", flags.iter().chain(more))
-}
-
-async fn client(server: &Process, user: &str) -> StompClient {
-    let url = format!("ws://{}/ws", server.ready().await);
-    StompClient::connect(&url, StompOptions::login(user))
-        .await
-        .unwrap()
-}
+use crate::fixture::{client, start};
 
 #[tokio::test]
 async fn what_was_receipted_is_there_after_a_kill() {

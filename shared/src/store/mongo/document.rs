@@ -164,6 +164,31 @@ pub(super) fn id(document: &RawDocument) -> Option<MessageId> {
     MessageId::from_uuid(Uuid::from_slice(binary.bytes).ok()?).ok()
 }
 
+/// What tells a message from another under the same id.
+pub(super) struct Identity {
+    room: Option<String>,
+    sender: Option<String>,
+    key: Option<String>,
+}
+
+impl Identity {
+    pub(super) fn of(document: &RawDocument) -> Self {
+        let text = |name| document.get_str(name).ok().map(str::to_owned);
+        Self {
+            room: text("room"),
+            sender: text("sender"),
+            key: text("idempotencyKey"),
+        }
+    }
+
+    pub(super) fn is_of(&self, message: &Message) -> bool {
+        let key = message.idempotency_key.as_ref();
+        self.room.as_deref() == Some(message.room.as_str())
+            && self.sender.as_deref() == Some(message.sender.as_str())
+            && self.key.as_deref() == key.map(IdempotencyKey::as_str)
+    }
+}
+
 /// The key of a message that has one.
 pub(super) fn used_key(document: &RawDocument) -> Option<UsedKey> {
     let text = |name| document.get_str(name).ok();

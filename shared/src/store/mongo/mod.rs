@@ -9,6 +9,7 @@ mod document;
 mod failure;
 mod setup;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,8 +19,9 @@ use futures_util::future::BoxFuture;
 use mongodb::options::Hint;
 use mongodb::{Collection, Database};
 
+use self::document::Identity;
 use self::failure::{WriteFailure, failure};
-use super::{DeadLetter, Inserted, Store, StoreError, within};
+use super::{ANOTHER, DeadLetter, Inserted, Store, StoreError, within};
 use crate::config::StoreSettings;
 use crate::message::{Message, MessageId, RoomName, Span, UsedKey};
 
@@ -57,7 +59,7 @@ impl Mongo {
 
     async fn insert_all(&self, batch: &[Arc<Message>]) -> Result<Inserted, StoreError> {
         let mut inserted = Inserted::default();
-        let mut ids = Vec::with_capacity(batch.len());
+        let mut messages = Vec::with_capacity(batch.len());
         let mut documents = Vec::with_capacity(batch.len());
         for message in batch {
             let encoded = document::encode(message);
@@ -66,7 +68,7 @@ impl Mongo {
                 let reason = format!("a document of {size} octets: at most {MAX_DOCUMENT} fit");
                 inserted.refused.push((message.id, reason));
             } else {
-                ids.push(message.id);
+                messages.push(message);
                 documents.push(encoded);
             }
         }
@@ -77,30 +79,55 @@ impl Mongo {
             inserted.stored = documents.len();
             return Ok(inserted);
         };
-        let failed = WriteFailure::of(error)?;
-        let (mut duplicates, mut refused) = (failed.duplicates.len(), failed.refused);
-        if !failed.doubtful.is_empty() {
-            let doubtful: Vec<_> = failed
-                .doubtful
-                .iter()
-                .map(|(index, _)| ids[*index])
-                .collect();
-            let present = present(&self.messages, &doubtful, self.deadline).await?;
-            let (there, not_there): (Vec<_>, Vec<_>) = failed
-                .doubtful
-                .into_iter()
-                .partition(|(index, _)| present.contains(&ids[*index]));
-            duplicates += there.len();
-            refused.extend(not_there);
+        let WriteFailure {
+            duplicates,
+            doubtful,
+            mut refused,
+        } = WriteFailure::of(error)?;
+        inserted.stored = documents.len() - duplicates.len() - doubtful.len() - refused.len();
+        let known = duplicates
+            .iter()
+            .chain(doubtful.iter().map(|(index, _)| index));
+        let known: Vec<_> = known.map(|index| messages[*index].id).collect();
+        let present = self.identities(&known).await?;
+        for index in duplicates {
+            match present.get(&messages[index].id) {
+                Some(identity) if !identity.is_of(messages[index]) => {
+                    refused.push((index, ANOTHER.into()));
+                }
+                _ => inserted.duplicates += 1,
+            }
         }
-        inserted.stored = documents.len() - duplicates - refused.len();
-        inserted.duplicates = duplicates;
-        inserted.refused.extend(
-            refused
-                .into_iter()
-                .map(|(index, reason)| (ids[index], reason)),
-        );
+        for (index, reason) in doubtful {
+            match present.get(&messages[index].id) {
+                Some(identity) if identity.is_of(messages[index]) => inserted.duplicates += 1,
+                Some(_) => refused.push((index, ANOTHER.into())),
+                None => refused.push((index, reason)),
+            }
+        }
+        let refused = refused.into_iter();
+        inserted
+            .refused
+            .extend(refused.map(|(index, reason)| (messages[index].id, reason)));
         Ok(inserted)
+    }
+
+    /// Whose these ids are, of those that are there.
+    async fn identities(
+        &self,
+        ids: &[MessageId],
+    ) -> Result<HashMap<MessageId, Identity>, StoreError> {
+        let ids: Vec<_> = ids.iter().map(|id| document::uuid(*id)).collect();
+        let found = self
+            .messages
+            .find(doc! { "_id": { "$in": ids } })
+            .projection(doc! { "room": 1, "sender": 1, "idempotencyKey": 1 })
+            .max_time(self.deadline)
+            .await
+            .map_err(failure)?;
+        let found: Vec<_> = found.try_collect().await.map_err(failure)?;
+        let identity = |found: &RawDocumentBuf| Some((document::id(found)?, Identity::of(found)));
+        Ok(found.iter().filter_map(identity).collect())
     }
 
     async fn bury_all(&self, letters: &[DeadLetter]) -> Result<(), StoreError> {

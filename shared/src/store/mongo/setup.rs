@@ -5,8 +5,8 @@ use std::time::Duration;
 use bson::doc;
 use mongodb::error::{Error, ErrorKind};
 use mongodb::options::{
-    Acknowledgment, ClientOptions, CollectionOptions, IndexOptions, ReadConcern, ReadPreference,
-    SelectionCriteria, ServerAddress, WriteConcern,
+    Acknowledgment, ClientOptions, CollectionOptions, CommitQuorum, CreateIndexOptions,
+    IndexOptions, ReadConcern, ReadPreference, SelectionCriteria, ServerAddress, WriteConcern,
 };
 use mongodb::{Client, Database, IndexModel};
 
@@ -17,6 +17,17 @@ use crate::store::StoreError;
 
 /// The most connections to one server, where the URL does not say.
 const POOL: u32 = 32;
+
+/// How often each server is looked at, where the URL does not say (`heartbeatFrequencyMS`). Between
+/// two looks a server of a replica set reports a change by itself; this is for one that fell
+/// silent.
+const HEARTBEAT: Duration = Duration::from_secs(2);
+
+/// How long connecting, and the answer to a look, may take, where the URL does not say
+/// (`connectTimeoutMS`). A frozen server, or one behind a link that swallows everything, is given
+/// up after this and [`HEARTBEAT`] together: only then are the idle connections to it closed, and
+/// until then each call that takes one of them waits for its own deadline.
+const CONNECT: Duration = Duration::from_secs(5);
 
 /// The name of the index that removes old messages.
 const RETENTION: &str = "retention";
@@ -60,15 +71,30 @@ pub(super) async fn open(
     }
 }
 
+/// The driver has no time-out for the answer to a command (it ignores `socketTimeoutMS`): each
+/// call has its deadline from [`crate::store::within`] instead, and the driver closes a connection
+/// whose command was given up, so that no later call waits for that answer.
+///
+/// Retryable writes and reads stay on, as they are by default: a call that meets an election is
+/// tried once more by the driver, on the new primary. What that does not cover the persister
+/// repeats.
 fn tuned(mut options: ClientOptions, settings: &StoreSettings) -> ClientOptions {
     options.app_name.get_or_insert_with(|| "roomcast".into());
     options.max_pool_size.get_or_insert(POOL);
+    // A call waits for a new primary for as long as it may take: an election is over before that.
     options.server_selection_timeout = Some(settings.connect_timeout);
-    // A server that takes connections and says nothing is given up in the same time.
-    options.connect_timeout = Some(settings.connect_timeout);
+    options.heartbeat_freq.get_or_insert(HEARTBEAT);
+    let connect = settings.connect_timeout.min(CONNECT);
+    options.connect_timeout.get_or_insert(connect);
     options
 }
 
+/// Every call goes to the primary: secondaries are behind it, and a message that the journal has
+/// let go must be in what is read.
+///
+/// A write that a majority does not take within the deadline is answered with an error
+/// (`wtimeout`): a server would otherwise hold the command, and its thread, for as long as the
+/// majority is away. The write itself stays, and may come to a majority later.
 fn collections(database: Database, deadline: Duration) -> Mongo {
     let options = CollectionOptions::builder()
         .read_concern(ReadConcern::majority())
@@ -95,7 +121,8 @@ async fn prepare(mongo: &Mongo, retention: Retention) -> Result<(), StoreError> 
         .run_command(doc! { "hello": 1 })
         .await
         .map_err(failure)?;
-    if !hello.contains_key("setName") && hello.get_str("msg").ok() != Some("isdbgrid") {
+    let single = !hello.contains_key("setName") && hello.get_str("msg").ok() != Some("isdbgrid");
+    if single {
         tracing::warn!(
             "this MongoDB is a single server and no replica set: what it has acknowledged is lost \
              with its disk"
@@ -104,11 +131,7 @@ async fn prepare(mongo: &Mongo, retention: Retention) -> Result<(), StoreError> 
     let by_room = IndexModel::builder()
         .keys(doc! { "room": 1, "_id": 1 })
         .build();
-    mongo
-        .messages
-        .create_index(by_room)
-        .await
-        .map_err(failure)?;
+    make_index(mongo, by_room, single).await.map_err(failure)?;
     match retention {
         Retention::Unchanged => Ok(()),
         Retention::Forever => match mongo.messages.drop_index(RETENTION).await {
@@ -117,11 +140,20 @@ async fn prepare(mongo: &Mongo, retention: Retention) -> Result<(), StoreError> 
             }
             _ => Ok(()),
         },
-        Retention::For(age) => expire_after(mongo, age).await,
+        Retention::For(age) => expire_after(mongo, age, single).await,
     }
 }
 
-async fn expire_after(mongo: &Mongo, age: Duration) -> Result<(), StoreError> {
+/// Makes an index where it is missing. Of a replica set's nodes a majority has to have built it:
+/// all of them, which is the default, would wait for one that is down.
+async fn make_index(mongo: &Mongo, index: IndexModel, single: bool) -> Result<(), Error> {
+    let quorum = (!single).then_some(CommitQuorum::Majority);
+    let made = mongo.messages.create_index(index);
+    let options = CreateIndexOptions::builder().commit_quorum(quorum).build();
+    made.with_options(options).await.map(drop)
+}
+
+async fn expire_after(mongo: &Mongo, age: Duration, single: bool) -> Result<(), StoreError> {
     let Some(seconds) = i32::try_from(age.as_secs())
         .ok()
         .filter(|seconds| *seconds > 0)
@@ -139,7 +171,7 @@ async fn expire_after(mongo: &Mongo, age: Duration) -> Result<(), StoreError> {
                 .build(),
         )
         .build();
-    match mongo.messages.create_index(index).await {
+    match make_index(mongo, index, single).await {
         Err(error) if code(&error) == Some(INDEX_DIFFERS) => {
             let index = doc! { "name": RETENTION, "expireAfterSeconds": seconds };
             let change = doc! { "collMod": MESSAGES, "index": index };
@@ -152,7 +184,7 @@ async fn expire_after(mongo: &Mongo, age: Duration) -> Result<(), StoreError> {
                 changed => changed.map(drop).map_err(failure),
             }
         }
-        created => created.map(drop).map_err(failure),
+        created => created.map_err(failure),
     }
 }
 

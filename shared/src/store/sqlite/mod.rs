@@ -118,23 +118,35 @@ impl Store for Sqlite {
 
 /// Says in one line what an error means for whoever runs this.
 fn failure(path: &Path, error: rusqlite::Error) -> StoreError {
-    let path = path.display();
+    let shown = path.display();
     match error.sqlite_error_code() {
         Some(ErrorCode::NotADatabase) => {
-            StoreError::Misconfigured(format!("{path} is not an SQLite database"))
+            StoreError::Misconfigured(format!("{shown} is not an SQLite database"))
         }
-        Some(ErrorCode::DatabaseCorrupt) => StoreError::Misconfigured(format!(
-            "{path} is damaged ({error}): restore it, or move it away to start afresh"
+        Some(ErrorCode::DatabaseCorrupt) => damaged(path, &error.to_string()),
+        Some(ErrorCode::DiskFull) => StoreError::Unavailable(format!(
+            "the disk of {shown} is full: make room, and it goes on by itself"
+        )),
+        Some(ErrorCode::SystemIoFailure) => StoreError::Unavailable(format!(
+            "{shown} cannot be read or written ({error}): look at its disk, and make room where a \
+             quota or a limit on the size of files is reached; it goes on by itself"
         )),
         Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => {
-            StoreError::Misconfigured(format!("{path} cannot be written: {error}"))
+            StoreError::Misconfigured(format!("{shown} cannot be written: {error}"))
         }
         Some(ErrorCode::CannotOpen) => {
-            StoreError::Misconfigured(format!("{path} cannot be opened: {error}"))
+            StoreError::Misconfigured(format!("{shown} cannot be opened: {error}"))
         }
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
-            StoreError::Unavailable(format!("{path} is locked by another process"))
+            StoreError::Unavailable(format!("{shown} is locked by another process"))
         }
-        _ => StoreError::Unavailable(format!("{path}: {error}")),
+        _ => StoreError::Unavailable(format!("{shown}: {error}")),
     }
+}
+
+fn damaged(path: &Path, how: &str) -> StoreError {
+    StoreError::Misconfigured(format!(
+        "{} is damaged ({how}): restore it, or move it away to start afresh",
+        path.display()
+    ))
 }

@@ -1,6 +1,7 @@
 //! Connections that read beside the one that writes.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -23,6 +24,8 @@ struct Shared {
     path: PathBuf,
     busy_timeout: Duration,
     idle: Mutex<Vec<Connection>>,
+    /// Whether it was said that somebody has to see to the file: callers only count failures.
+    said: AtomicBool,
 }
 
 impl Readers {
@@ -33,6 +36,7 @@ impl Readers {
                 path: path.to_owned(),
                 busy_timeout,
                 idle,
+                said: AtomicBool::new(false),
             }),
             permits: Arc::new(Semaphore::new(MAX)),
         }
@@ -53,9 +57,14 @@ impl Readers {
         let read = move || {
             // The permit is given back when the read ends, not when its caller gives up.
             let _permit = permit;
-            shared
-                .read(read)
-                .map_err(|error| failure(&shared.path, error))
+            shared.read(read).map_err(|error| {
+                let error = failure(&shared.path, error);
+                let is_new = || !shared.said.swap(true, Ordering::Relaxed);
+                if matches!(error, StoreError::Misconfigured(_)) && is_new() {
+                    tracing::error!(%error, "what is stored cannot all be read");
+                }
+                error
+            })
         };
         tokio::task::spawn_blocking(read)
             .await

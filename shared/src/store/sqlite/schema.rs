@@ -1,10 +1,11 @@
 //! The file's tables, and what makes a file this program's.
 
 use std::path::Path;
+use std::time::{Duration, Instant};
 
-use rusqlite::{Connection, OpenFlags, TransactionBehavior};
+use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 
-use super::failure;
+use super::{damaged, failure};
 use crate::config::StoreSettings;
 use crate::store::StoreError;
 
@@ -13,6 +14,9 @@ const VERSION: i64 = 1;
 
 /// `PRAGMA application_id`: "RCst".
 const APPLICATION: i64 = 0x5243_7374;
+
+/// How long looking through a file at start may take.
+const CHECK: Duration = Duration::from_secs(1);
 
 /// The table is clustered by the id, that is by time, so that inserts go to its end; an entry of
 /// `messages_by_room` is a room and an id.
@@ -64,6 +68,13 @@ pub(super) fn open(path: &Path, settings: &StoreSettings) -> Result<Connection, 
     connection
         .busy_timeout(settings.connect_timeout)
         .map_err(fail)?;
+    // SQLite makes do with reading where a file may not be written.
+    if connection.is_readonly("main").map_err(fail)? {
+        let path = path.display();
+        return Err(StoreError::Misconfigured(format!(
+            "{path} cannot be written: look at its owner and its rights"
+        )));
+    }
     claim(&mut connection, path)?;
     connection
         .busy_timeout(settings.operation_timeout)
@@ -103,6 +114,7 @@ fn claim(connection: &mut Connection, path: &Path) -> Result<(), StoreError> {
              {VERSION}): use that version"
         )));
     }
+    check(connection, path)?;
     connection
         .execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;")
         .map_err(fail)?;
@@ -110,6 +122,32 @@ fn claim(connection: &mut Connection, path: &Path) -> Result<(), StoreError> {
         return Ok(());
     }
     create(connection).map_err(fail)
+}
+
+/// Looks for damage, as far as [`CHECK`] reaches: what a room's history would otherwise stumble
+/// over later.
+fn check(connection: &mut Connection, path: &Path) -> Result<(), StoreError> {
+    let fail = |error| failure(path, error);
+    let until = Instant::now() + CHECK;
+    connection
+        .progress_handler(10_000, Some(move || Instant::now() > until))
+        .map_err(fail)?;
+    let found = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get::<_, String>(0));
+    connection
+        .progress_handler(0, None::<fn() -> bool>)
+        .map_err(fail)?;
+    match found {
+        Ok(found) if found == "ok" => Ok(()),
+        Ok(found) => Err(damaged(path, &found)),
+        Err(error) if error.sqlite_error_code() == Some(ErrorCode::OperationInterrupted) => {
+            tracing::debug!(
+                "{} is too large to be looked through at start",
+                path.display()
+            );
+            Ok(())
+        }
+        Err(error) => Err(fail(error)),
+    }
 }
 
 fn create(connection: &mut Connection) -> rusqlite::Result<()> {

@@ -10,7 +10,7 @@ use uuid::Uuid;
 use crate::message::{
     Headers, IdempotencyKey, Message, MessageId, RoomName, Span, UsedKey, UserName,
 };
-use crate::store::{DeadLetter, Inserted};
+use crate::store::{ANOTHER, DeadLetter, Inserted};
 
 /// The statement that reads a span of a room's history: an index scan, newest first unless the
 /// span is [`Span::After`]. Its parameters are the room, the limit and, but for [`Span::Newest`],
@@ -108,6 +108,10 @@ pub(super) fn insert(
         "INSERT INTO messages (id, room, sender, content_type, headers, body, idempotency_key)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT (id) DO NOTHING",
     )?;
+    let mut same = connection.prepare_cached(
+        "SELECT 1 FROM messages
+         WHERE id = ?1 AND room = ?2 AND sender = ?3 AND idempotency_key IS ?4",
+    )?;
     let mut inserted = Inserted::default();
     for message in batch {
         let outcome = statement.execute(params![
@@ -120,7 +124,15 @@ pub(super) fn insert(
             message.idempotency_key.as_ref().map(IdempotencyKey::as_str),
         ]);
         match outcome {
-            Ok(0) => inserted.duplicates += 1,
+            Ok(0) => {
+                let (room, sender) = (message.room.as_str(), message.sender.as_str());
+                let key = message.idempotency_key.as_ref().map(IdempotencyKey::as_str);
+                if same.exists(params![message.id.uuid().as_bytes(), room, sender, key])? {
+                    inserted.duplicates += 1;
+                } else {
+                    inserted.refused.push((message.id, ANOTHER.into()));
+                }
+            }
             Ok(_) => inserted.stored += 1,
             Err(error) if is_refusal(&error) => {
                 inserted.refused.push((message.id, error.to_string()));

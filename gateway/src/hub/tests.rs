@@ -1,0 +1,266 @@
+use std::future::ready;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::FutureExt;
+use futures_util::future::{BoxFuture, join_all};
+use shared::broker::{self, Broker, Settled};
+use shared::config::{BrokerSettings, BrokerUrl, Delivery};
+use shared::message::{Draft, GatewayId, Series, UsedKey, UserName};
+use shared::metrics::Metrics;
+use shared::stomp::Version;
+use shared::store::{DeadLetter, Inserted, Store, StoreError};
+use tokio::time::sleep;
+
+use super::*;
+use crate::close::CloseReason;
+use crate::outbox::{Outbox, outbox};
+use crate::session::output::Slot;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// A store in memory that takes its time to read: a paused clock does not wait for another thread.
+struct Slow {
+    messages: Mutex<Vec<Arc<Message>>>,
+    takes: Duration,
+    fails: AtomicBool,
+}
+
+impl Store for Slow {
+    fn insert<'a>(
+        &'a self,
+        batch: &'a [Arc<Message>],
+    ) -> BoxFuture<'a, Result<Inserted, StoreError>> {
+        self.messages.lock().unwrap().extend(batch.iter().cloned());
+        ready(Ok(Inserted::default())).boxed()
+    }
+
+    fn bury<'a>(&'a self, _: &'a [DeadLetter]) -> BoxFuture<'a, Result<(), StoreError>> {
+        ready(Ok(())).boxed()
+    }
+
+    fn history<'a>(
+        &'a self,
+        room: &'a RoomName,
+        span: Span,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Vec<Message>, StoreError>> {
+        async move {
+            sleep(self.takes).await;
+            if self.fails.load(Ordering::Relaxed) {
+                return Err(StoreError::Unavailable("it fails".into()));
+            }
+            let messages = self.messages.lock().unwrap();
+            let in_span = messages
+                .iter()
+                .filter(|message| message.room == *room && span.contains(message.id));
+            let mut found: Vec<_> = in_span.map(|message| (**message).clone()).collect();
+            span.cut(&mut found, limit);
+            Ok(found)
+        }
+        .boxed()
+    }
+
+    fn stored<'a>(
+        &'a self,
+        ids: &'a [MessageId],
+    ) -> BoxFuture<'a, Result<Vec<MessageId>, StoreError>> {
+        ready(Ok(ids.to_vec())).boxed()
+    }
+
+    fn newest(&self) -> BoxFuture<'_, Result<Option<MessageId>, StoreError>> {
+        ready(Ok(None)).boxed()
+    }
+
+    fn keys_after(&self, _: MessageId) -> BoxFuture<'_, Result<Vec<UsedKey>, StoreError>> {
+        ready(Ok(Vec::new())).boxed()
+    }
+
+    fn ping(&self) -> BoxFuture<'_, Result<(), StoreError>> {
+        ready(Ok(())).boxed()
+    }
+}
+
+/// A hub on the in-process broker.
+struct World {
+    hub: Arc<Hub>,
+    broker: Arc<dyn Broker>,
+    store: Arc<Slow>,
+    metrics: Metrics,
+}
+
+impl World {
+    /// Its store takes this long to read.
+    async fn new(takes: Duration) -> Self {
+        let settings = BrokerSettings {
+            url: BrokerUrl::Memory,
+            delivery: Delivery::AtLeastOnce,
+            shards: 1,
+            journal_max: 100,
+            recent_max: 1,
+            recent_ttl: 1000 * SECOND,
+            publish_timeout: SECOND,
+            connect_timeout: SECOND,
+            takeover_after: SECOND,
+            replicas: None,
+            without: Without::NOTHING,
+        };
+        let metrics = Metrics::new();
+        let broker = broker::open(&settings, &metrics, broker::Earlier::default())
+            .await
+            .unwrap();
+        let store = Arc::new(Slow {
+            messages: Mutex::default(),
+            takes,
+            fails: AtomicBool::new(false),
+        });
+        let fanout = broker.open_fanout(GatewayId::random()).await.unwrap();
+        let past = Arc::new(Past::new(
+            Arc::clone(&broker),
+            Arc::clone(&store) as Arc<dyn Store>,
+            &Without::NOTHING,
+        ));
+        let gateway = Arc::clone(&metrics.gateway);
+        let hub = Hub::new(
+            fanout.subscriber,
+            past,
+            true,
+            1 << 20,
+            Without::NOTHING,
+            gateway,
+        );
+        Self {
+            hub: Arc::new(hub),
+            broker,
+            store,
+            metrics,
+        }
+    }
+
+    fn fail(&self, fails: bool) {
+        self.store.fails.store(fails, Ordering::Relaxed);
+    }
+
+    async fn publish(&self, room: RoomName) {
+        let draft = Draft {
+            room,
+            sender: UserName::parse("kim").unwrap(),
+            content_type: None,
+            headers: Vec::new(),
+            body: Bytes::from_static(b"hi"),
+            idempotency_key: None,
+            newer_than: None,
+            notify: None,
+            series: Series::default(),
+            ephemeral: false,
+        };
+        self.broker.publish(draft).await.unwrap();
+    }
+
+    /// Takes everything out of the journal and stores it.
+    async fn settle(&self) {
+        let mut feed = self.broker.open_feed("test").await.unwrap();
+        let entries = feed.next(100, Duration::ZERO).await.unwrap();
+        let settled = entries.iter().map(|entry| Settled {
+            id: entry.id,
+            notify: None,
+        });
+        feed.settle(settled.collect()).await.unwrap();
+        let batch: Vec<_> = entries
+            .into_iter()
+            .map(|entry| entry.content.unwrap())
+            .collect();
+        self.store.insert(&batch).await.unwrap();
+    }
+
+    async fn enter(&self, room: RoomName, outbox: &Outbox) -> Membership {
+        let address = Address {
+            version: Version::V1_2,
+            subscription: Some("s".into()),
+            destination: "/topic/rooms/r".into(),
+            acknowledged: false,
+            text_only: false,
+        };
+        let member = Member {
+            outbox: outbox.clone(),
+            slot: Slot(0),
+        };
+        let membership = self.hub.join(room, address, member);
+        membership.confirmed().await.unwrap();
+        membership
+    }
+}
+
+fn room(number: usize) -> RoomName {
+    RoomName::parse(&format!("r{number}")).unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn members_are_told_of_a_gap_that_cannot_be_read_and_who_comes_after_begins_anew() {
+    let world = World::new(SECOND).await;
+    let hub = &world.hub;
+    world.publish(room(0)).await;
+    world.settle().await;
+    let (first, _deliveries) = outbox(1 << 20, Arc::clone(&world.metrics.gateway));
+    let membership = world.enter(room(0), &first).await;
+    for _ in 0..3 {
+        world.publish(room(0)).await;
+    }
+    world.settle().await;
+    let missed_from = hub.newest(&room(0));
+    assert!(missed_from.is_some());
+    world.fail(true);
+    hub.repair_all();
+    assert_eq!(first.until_cut().await, CloseReason::GapUnrepaired);
+    assert_eq!(world.metrics.gateway.gaps_unrepaired.get(), 1);
+
+    world.fail(false);
+    let (second, _deliveries) = outbox(1 << 20, Arc::clone(&world.metrics.gateway));
+    let newcomer = world.enter(room(0), &second).await;
+    drop(membership);
+    assert_eq!(world.metrics.gateway.rooms.get(), 1);
+    assert!(hub.newest(&room(0)) > missed_from);
+    drop(newcomer);
+}
+
+/// More than have their turn at a time, by far.
+const ROOMS: usize = 40 * REPAIRS;
+
+#[tokio::test(start_paused = true)]
+async fn no_room_is_given_up_because_others_are_repaired_before_it() {
+    // One after the other they take 80 s.
+    let world = World::new(2 * SECOND).await;
+    let (outbox, mut deliveries) = outbox(1 << 20, Arc::clone(&world.metrics.gateway));
+    let members = join_all((0..ROOMS).map(|number| world.enter(room(number), &outbox))).await;
+    for number in 0..ROOMS {
+        world.publish(room(number)).await;
+        world.settle().await;
+    }
+    world.hub.repair_all();
+    let (repaired, unrepaired) = (
+        &world.metrics.gateway.gaps_repaired,
+        &world.metrics.gateway.gaps_unrepaired,
+    );
+    while repaired.get() + unrepaired.get() < ROOMS as u64 {
+        sleep(SECOND).await;
+    }
+    assert_eq!(unrepaired.get(), 0);
+    for _ in 0..ROOMS {
+        assert!(deliveries.try_next().is_some());
+    }
+    drop(members);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_room_that_waits_for_its_turn_is_given_up_when_none_is_repaired() {
+    let world = World::new(2 * SECOND).await;
+    let (outbox, _deliveries) = outbox(1 << 20, Arc::clone(&world.metrics.gateway));
+    let members = join_all((0..ROOMS).map(|number| world.enter(room(number), &outbox))).await;
+    world.fail(true);
+    world.hub.repair_all();
+    sleep(70 * SECOND).await;
+    let unrepaired = world.metrics.gateway.gaps_unrepaired.get();
+    assert_eq!(unrepaired, ROOMS as u64);
+    drop(members);
+}
