@@ -5,18 +5,22 @@
 
 pub mod binary;
 pub mod cache;
+pub mod cluster;
 pub mod haproxy;
 pub mod mongo;
 pub mod mongo_set;
 pub mod process;
 pub mod redis;
+pub mod sentinel;
 pub mod stomp;
 pub mod until;
 
+pub use cluster::Cluster;
 pub use haproxy::Haproxy;
 pub use mongo::Mongo;
 pub use mongo_set::MongoSet;
 pub use process::Process;
 pub use redis::Redis;
+pub use sentinel::Sentinel;
 pub use stomp::{StompClient, StompFailure, StompOptions};
 pub use until::until;

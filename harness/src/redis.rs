@@ -4,15 +4,35 @@ use std::io::{BufRead, BufReader};
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Client};
+use redis::{AsyncConnectionConfig, Client, Cmd, FromRedisValue, RedisResult};
 use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
 /// How long the server may take to start, its data loaded.
 const START_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Where ports are taken from: below those that the system gives to connections, so that nothing
+/// else takes the port of a server that is dead for a while.
+const PORTS: std::ops::Range<u16> = 10_000..32_000;
+
+/// How long a server may take for one answer while a condition is waited for.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// What keeps a server's data whatever happens to it.
+const DURABLE: &[&str] = &[
+    "--appendonly",
+    "yes",
+    "--appendfsync",
+    "always",
+    "--save",
+    "",
+    "--maxmemory-policy",
+    "noeviction",
+];
 
 /// Starts the server and ends it together with the test, however the test ends: the pipe to the
 /// shell's input closes with the test's process.
@@ -25,7 +45,15 @@ pub struct Redis {
     port: u16,
     dir: PathBuf,
     options: Vec<String>,
+    /// A Sentinel keeps what it knows in its configuration.
+    config: Option<Config>,
     running: Option<Running>,
+    frozen: AtomicBool,
+}
+
+struct Config {
+    file: PathBuf,
+    lines: String,
 }
 
 struct Running {
@@ -48,15 +76,43 @@ impl Redis {
     /// # Panics
     /// When `redis-server` is missing or does not start.
     pub async fn start_with(options: &[&str]) -> Self {
+        let durable = DURABLE.iter().chain(options);
+        Self::launch(None, || durable.clone().map(ToString::to_string).collect()).await
+    }
+
+    /// Starts a server that can join a cluster.
+    pub(crate) async fn start_node(options: &[&str]) -> Self {
+        Self::launch(None, || {
+            let bus = free_port().to_string();
+            let cluster = ["--cluster-enabled", "yes", "--cluster-port", &bus];
+            let all = DURABLE.iter().chain(&cluster).chain(options);
+            all.map(ToString::to_string).collect()
+        })
+        .await
+    }
+
+    /// Starts a Sentinel with these lines of configuration.
+    pub(crate) async fn start_sentinel(config: &str) -> Self {
+        Self::launch(Some(config), Vec::new).await
+    }
+
+    async fn launch(config: Option<&str>, options: impl Fn() -> Vec<String>) -> Self {
         for _ in 0..10 {
             let dir = std::env::temp_dir().join(format!("roomcast-redis-{}", Uuid::new_v4()));
             std::fs::create_dir_all(&dir).expect("the folder for temporary files is writable");
-            let options = options.iter().map(ToString::to_string).collect();
+            let config = config.map(|lines| {
+                let file = dir.join("sentinel.conf");
+                std::fs::write(&file, lines).expect("the folder for temporary files is writable");
+                let lines = lines.to_string();
+                Config { file, lines }
+            });
             let mut redis = Self {
                 port: free_port(),
                 dir,
-                options,
+                options: options(),
+                config,
                 running: None,
+                frozen: AtomicBool::new(false),
             };
             // Another process may have taken the port since: then the server ends at once.
             if redis.run().await {
@@ -76,6 +132,20 @@ impl Redis {
         self.port
     }
 
+    /// The password that it was started with.
+    pub fn password(&self) -> Option<&str> {
+        let configured = self.config.as_ref().and_then(|config| {
+            let mut lines = config.lines.lines();
+            lines.find_map(|line| line.strip_prefix("requirepass "))
+        });
+        configured.or_else(|| self.option("--requirepass"))
+    }
+
+    /// The port on which nodes of a cluster talk to it.
+    pub(crate) fn bus_port(&self) -> &str {
+        self.option("--cluster-port").expect("it is a node")
+    }
+
     /// A connection for the test's own commands.
     ///
     /// # Panics
@@ -84,15 +154,40 @@ impl Redis {
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(Duration::from_secs(10)))
             .set_response_timeout(Some(Duration::from_secs(30)));
-        Client::open(self.url())
-            .expect("the URL is well-formed")
+        self.client()
             .get_multiplexed_async_connection_with_config(&config)
             .await
             .expect("the server answers")
     }
 
+    /// One command on a connection of its own, with a short deadline: for conditions.
+    ///
+    /// # Errors
+    /// When the server is not there, silent, or refuses.
+    pub async fn ask<T: FromRedisValue>(&self, command: &Cmd) -> RedisResult<T> {
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(ANSWER_TIMEOUT))
+            .set_response_timeout(Some(ANSWER_TIMEOUT));
+        let client = self.client();
+        let mut connection = client
+            .get_multiplexed_async_connection_with_config(&config)
+            .await?;
+        command.query_async(&mut connection).await
+    }
+
+    /// Whether it runs and is not frozen.
+    pub fn is_running(&self) -> bool {
+        self.running.is_some() && !self.frozen.load(Ordering::Relaxed)
+    }
+
+    /// Whether it was killed and not started again.
+    pub fn is_killed(&self) -> bool {
+        self.running.is_none()
+    }
+
     /// Kills the server with SIGKILL. Its data stay.
     pub fn kill(&mut self) {
+        self.frozen.store(false, Ordering::Relaxed);
         if let Some(mut running) = self.running.take() {
             // The shell goes first: it would remove the data.
             let _ = running.shell.kill();
@@ -118,12 +213,14 @@ impl Redis {
 
     /// Freezes the server with SIGSTOP: connections stay open and nothing answers.
     pub fn pause(&self) {
+        self.frozen.store(true, Ordering::Relaxed);
         self.signal("-STOP");
     }
 
     /// Lets a frozen server go on.
     pub fn resume(&self) {
         self.signal("-CONT");
+        self.frozen.store(false, Ordering::Relaxed);
     }
 
     fn signal(&self, name: &str) {
@@ -136,24 +233,13 @@ impl Redis {
         let mut shell = Command::new("sh")
             .args(["-c", SUPERVISE, "sh"])
             .arg(&self.dir)
-            .args([
-                "redis-server",
-                "--bind",
-                "127.0.0.1",
-                "--port",
-                &self.port.to_string(),
-            ])
+            .arg("redis-server")
+            .args(self.config.as_ref().map(|config| &config.file))
+            .args(self.config.is_some().then_some("--sentinel"))
+            .args(["--bind", "127.0.0.1", "--port", &self.port.to_string()])
             .arg("--dir")
             .arg(&self.dir)
-            .args([
-                "--appendonly",
-                "yes",
-                "--appendfsync",
-                "always",
-                "--save",
-                "",
-            ])
-            .args(["--maxmemory-policy", "noeviction", "--logfile", "redis.log"])
+            .args(["--logfile", "redis.log"])
             .args(&self.options)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -184,16 +270,22 @@ impl Redis {
     }
 
     async fn answers(&self) -> bool {
-        let Ok(client) = Client::open(self.url()) else {
-            return false;
-        };
-        let Ok(mut connection) = client.get_multiplexed_async_connection().await else {
-            return false;
-        };
-        let pong: redis::RedisResult<String> =
-            redis::cmd("PING").query_async(&mut connection).await;
+        let pong: RedisResult<String> = self.ask(&redis::cmd("PING")).await;
         // A server with a password answers too.
         pong.map_or_else(|error| error.to_string().contains("NOAUTH"), |_| true)
+    }
+
+    fn client(&self) -> Client {
+        let url = match self.password() {
+            Some(password) => format!("redis://:{password}@127.0.0.1:{}", self.port),
+            None => self.url(),
+        };
+        Client::open(url).expect("the URL is well-formed")
+    }
+
+    fn option(&self, name: &str) -> Option<&str> {
+        let at = self.options.iter().position(|option| option == name)?;
+        self.options.get(at + 1).map(String::as_str)
     }
 }
 
@@ -205,11 +297,14 @@ impl Drop for Redis {
 }
 
 fn free_port() -> u16 {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port is free");
-    listener
-        .local_addr()
-        .expect("a bound socket has an address")
-        .port()
+    loop {
+        let (_, random) = Uuid::new_v4().as_u64_pair();
+        let span = u64::from(PORTS.end - PORTS.start);
+        let port = PORTS.start + u16::try_from(random % span).expect("it is less than the span");
+        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+            return port;
+        }
+    }
 }
 
 fn signal(name: &str, process: &str) {

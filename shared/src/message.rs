@@ -50,6 +50,11 @@ impl Series {
         self.0.store(true, Ordering::Relaxed);
     }
 
+    /// Tells it from every other series that is alive.
+    pub(crate) fn identity(&self) -> usize {
+        Arc::as_ptr(&self.0).addr()
+    }
+
     /// Whether one of them was not accepted.
     pub fn has_failed(&self) -> bool {
         self.0.load(Ordering::Relaxed)

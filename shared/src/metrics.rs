@@ -73,6 +73,8 @@ pub struct BrokerMetrics {
     pub handover_dropped: IntCounter,
     /// Messages of at-most-once delivery that no persister took in time: they are lost.
     pub feed_dropped: IntCounter,
+    /// Keys that the broker's servers evicted while this process looked.
+    pub evicted_keys: IntCounter,
 }
 
 /// What a persister counts.
@@ -225,6 +227,11 @@ impl BrokerMetrics {
                 r,
                 "broker_feed_dropped_total",
                 "Messages of at-most-once delivery that were not taken in time and are lost",
+            ),
+            evicted_keys: counter(
+                r,
+                "broker_evicted_keys_total",
+                "Keys that Redis evicted: accepted messages may be lost",
             ),
         }
     }

@@ -30,7 +30,11 @@ pub fn handover(max_bytes: usize, metrics: Arc<BrokerMetrics>) -> (Handover, Eve
             max_bytes,
             metrics,
         },
-        Events { receiver, state },
+        Events {
+            receiver,
+            state,
+            taken: None,
+        },
     )
 }
 
@@ -47,6 +51,8 @@ pub struct Handover {
 pub struct Events {
     receiver: mpsc::Receiver<Event>,
     state: Arc<State>,
+    /// Out of the queue, and not out of here: a gap may have been raised before it was queued.
+    taken: Option<Event>,
 }
 
 #[derive(Default)]
@@ -94,20 +100,21 @@ impl Handover {
 
 impl Events {
     /// The next event; a gap overtakes the messages that wait, because reading what was missed
-    /// covers them too. `None` when the link has been closed. Safe to cancel.
+    /// covers them too, and nothing that was offered after a gap comes before it. `None` when the
+    /// link has been closed. Safe to cancel.
     pub async fn next(&mut self) -> Option<Event> {
         loop {
             if self.state.gap.swap(false, Ordering::Acquire) {
                 return Some(Event::Gap);
             }
+            if let Some(event) = self.taken.take() {
+                self.state.bytes.fetch_sub(size(&event), Ordering::Relaxed);
+                return Some(event);
+            }
             tokio::select! {
                 biased;
                 () = self.state.gap_raised.notified() => {}
-                event = self.receiver.recv() => {
-                    let event = event?;
-                    self.state.bytes.fetch_sub(size(&event), Ordering::Relaxed);
-                    return Some(event);
-                }
+                event = self.receiver.recv() => self.taken = Some(event?),
             }
         }
     }

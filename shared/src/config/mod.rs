@@ -1,6 +1,7 @@
 //! Flags that several processes share, and the settings that come of them.
 
 mod args;
+pub(crate) mod servers;
 mod units;
 mod url;
 mod without;
@@ -53,6 +54,13 @@ pub struct BrokerSettings {
     pub replicas: Option<u8>,
     /// What is switched off.
     pub without: Without,
+}
+
+impl BrokerSettings {
+    /// How many replicas of the broker must have a message before it is accepted.
+    pub fn wanted_replicas(&self) -> u8 {
+        self.replicas.unwrap_or_else(|| self.url.replicas())
+    }
 }
 
 /// What a store is opened with.

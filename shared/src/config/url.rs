@@ -6,16 +6,16 @@ use std::str::FromStr;
 
 use mongodb::error::ErrorKind;
 use mongodb::options::ConnectionString;
-use redis::IntoConnectionInfo;
 
 use super::ConfigError;
+use super::servers::{ENCODE, Servers};
 
 /// `--broker`. `Debug` and `Display` show it without its password.
 #[derive(Clone, PartialEq, Eq)]
 pub enum BrokerUrl {
     /// `memory:`: inside this process.
     Memory,
-    /// `redis://…` or `rediss://…`, with what the client library needs in it.
+    /// `redis://…`, `redis+sentinel://…` or `redis+cluster://…`, or the same with `rediss` for TLS.
     Redis(String),
 }
 
@@ -33,27 +33,23 @@ pub enum StoreUrl {
     },
 }
 
-/// What a URL with a user name or password in it should be looked at for.
-const ENCODE: &str = "in a user name or password, write @ : / ? # % as %40 %3A %2F %3F %23 %25";
-
 impl BrokerUrl {
     /// The URL as it may be logged.
     pub fn redacted(&self) -> String {
-        let Self::Redis(url) = self else {
-            return "memory:".into();
-        };
-        match redis::parse_redis_url(url) {
-            // The client library takes nothing secret in the query, but a person might put it there.
-            Some(parsed) => {
-                let scheme = parsed.scheme();
-                let host = parsed.host_str().unwrap_or_default();
-                let port = parsed
-                    .port()
-                    .map(|port| format!(":{port}"))
-                    .unwrap_or_default();
-                format!("{scheme}://{host}{port}{}", parsed.path())
+        match self {
+            Self::Memory => "memory:".into(),
+            Self::Redis(url) => Servers::redacted(url),
+        }
+    }
+
+    /// How many replicas must have a message before it is accepted, where nothing else is said:
+    /// one, where a replica may take its primary's place.
+    pub fn replicas(&self) -> u8 {
+        match self {
+            Self::Redis(url) => {
+                u8::from(url.contains("+sentinel://") || url.contains("+cluster://"))
             }
-            None => "redis://…".into(),
+            Self::Memory => 0,
         }
     }
 }
@@ -65,27 +61,14 @@ impl FromStr for BrokerUrl {
         let invalid = |reason: String| Err(ConfigError(reason));
         match text.split_once(':') {
             Some(("memory", "")) => Ok(Self::Memory),
-            Some(("redis" | "rediss", _)) => match text.into_connection_info() {
-                Ok(_) => Ok(Self::Redis(text.into())),
-                Err(reason) => {
-                    // The library adds the name of its kind of error behind a dash.
-                    let reason = reason.to_string();
-                    let reason = reason.split(" - ").next().unwrap_or(&reason);
-                    let hint = if text.contains('@') {
-                        format!("; {ENCODE}")
-                    } else {
-                        String::new()
-                    };
-                    invalid(format!("redis://HOST:PORT/DB is needed: {reason}{hint}"))
-                }
-            },
-            Some(("redis+cluster" | "rediss+cluster", _)) => invalid(
-                "Redis Cluster is not supported in this version; give one primary as \
-                 redis://HOST:PORT"
-                    .into(),
-            ),
+            Some((
+                "redis" | "rediss" | "redis+sentinel" | "rediss+sentinel" | "redis+cluster"
+                | "rediss+cluster",
+                _,
+            )) => text.parse::<Servers>().map(|_| Self::Redis(text.into())),
             _ => invalid(
-                "memory:, redis://HOST:PORT or rediss://HOST:PORT (TLS) is needed, such as \
+                "memory:, redis://HOST:PORT, redis+sentinel://HOST:PORT,HOST:PORT/SERVICE or \
+                 redis+cluster://HOST:PORT,HOST:PORT is needed (rediss… for TLS), such as \
                  redis://127.0.0.1:6379"
                     .into(),
             ),
@@ -188,6 +171,8 @@ mod tests {
             "redis://localhost",
             "redis://:pw@10.0.0.1:6380/2",
             "rediss://h/?protocol=resp3",
+            "redis+sentinel://u:p@a,b:26380/mymaster/1?sentinel_password=s",
+            "rediss+cluster://a,b",
         ] {
             assert_eq!(url.parse(), Ok(BrokerUrl::Redis(url.into())));
         }
@@ -202,10 +187,8 @@ mod tests {
             ("redis://", "redis://HOST:PORT/DB is needed"),
             ("redis://host/notanumber", "Invalid database number"),
             ("redis://u:p/q@host:1", "%2F"),
-            (
-                "redis+cluster://host",
-                "Redis Cluster is not supported in this version",
-            ),
+            ("redis+sentinel://host", "the name of the service"),
+            ("redis+cluster:", "redis+cluster://HOST"),
         ] {
             let error = url.parse::<BrokerUrl>().unwrap_err().to_string();
             assert!(error.contains(hint), "{url:?}: {error}");

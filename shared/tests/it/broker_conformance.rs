@@ -8,10 +8,16 @@ mod live;
 mod lossy;
 mod once;
 mod recent;
+mod redis_failover;
 mod redis_faults;
+mod redis_link;
 mod redis_publish;
+mod redis_replicas;
 mod redis_setup;
+mod redis_topology;
+mod stream;
 mod unjournaled;
+mod valve;
 
 use std::sync::Arc;
 use std::time::Duration;

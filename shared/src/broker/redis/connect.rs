@@ -1,38 +1,81 @@
 //! Making connections, and saying what it means when one cannot be had.
 
+use std::fmt;
 use std::time::Duration;
 
-use futures_util::future::BoxFuture;
 use redis::aio::{AsyncPushSender, MultiplexedConnection};
 use redis::io::tcp::TcpSettings;
 use redis::{
-    AsyncConnectionConfig, Client, ErrorKind, IntoConnectionInfo, ProtocolVersion, RedisError,
-    RedisResult, ServerErrorKind,
+    AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, ErrorKind, ProtocolVersion,
+    RedisError, RedisResult, ServerErrorKind,
 };
-use tokio::time::{Instant, sleep, timeout_at};
 
-use crate::backoff::Backoff;
 use crate::broker::BrokerError;
 
 /// How long one attempt to connect may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// Where a server is.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct Address {
+    pub(super) host: String,
+    pub(super) port: u16,
+}
+
+impl Address {
+    pub(super) fn new(host: impl Into<String>, port: u16) -> Self {
+        Self {
+            host: host.into(),
+            port,
+        }
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { host, port } = self;
+        if host.contains(':') {
+            write!(f, "[{host}]:{port}")
+        } else {
+            write!(f, "{host}:{port}")
+        }
+    }
+}
+
 /// Makes the connections to one server.
 #[derive(Clone)]
 pub(super) struct Connector {
+    address: Address,
     commands: Client,
     subscriptions: Client,
 }
 
 impl Connector {
+    /// A server at this address that is reached as `access` says: its encryption, user, password
+    /// and database.
+    ///
     /// # Errors
-    /// [`BrokerError::Misconfigured`] when the URL cannot be used.
-    pub(super) fn new(url: &str) -> Result<Self, BrokerError> {
+    /// [`BrokerError::Misconfigured`] when the client library refuses that.
+    pub(super) fn new(access: &ConnectionInfo, address: Address) -> Result<Self, BrokerError> {
+        let (host, port) = (address.host.clone(), address.port);
+        let place = match access.addr().clone() {
+            ConnectionAddr::TcpTls {
+                insecure,
+                tls_params,
+                ..
+            } => ConnectionAddr::TcpTls {
+                host,
+                port,
+                insecure,
+                tls_params,
+            },
+            _ => ConnectionAddr::Tcp(host, port),
+        };
         let client = |protocol| {
             // What fills one pipeline must leave at once: by default it waits for an answer first.
-            let info = url.into_connection_info()?;
-            let redis = info.redis_settings().clone().set_protocol(protocol);
+            let redis = access.redis_settings().clone().set_protocol(protocol);
             let tcp = TcpSettings::default().set_nodelay(true);
+            let info = access.clone().set_addr(place.clone());
             Client::open(info.set_redis_settings(redis).set_tcp_settings(tcp))
         };
         let misconfigured = |error: RedisError| {
@@ -41,7 +84,13 @@ impl Connector {
         Ok(Self {
             commands: client(ProtocolVersion::RESP2).map_err(misconfigured)?,
             subscriptions: client(ProtocolVersion::RESP3).map_err(misconfigured)?,
+            address,
         })
+    }
+
+    /// Where the server is.
+    pub(super) fn address(&self) -> &Address {
+        &self.address
     }
 
     /// A connection for commands, each of which fails when it is not answered in time.
@@ -69,44 +118,23 @@ impl Connector {
             .await
     }
 
-    /// Repeats an attempt until it succeeds, is hopeless, or the time is over.
-    pub(super) async fn insist<'a, T>(
-        &self,
-        timeout: Duration,
-        attempt: impl Fn() -> BoxFuture<'a, Result<T, BrokerError>>,
-    ) -> Result<T, BrokerError> {
-        let deadline = Instant::now() + timeout;
-        let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(1));
-        let server = self.commands.get_connection_info().addr();
-        let mut reason = format!("Redis at {server} does not answer");
-        loop {
-            match timeout_at(deadline, attempt()).await {
-                Ok(Ok(done)) => return Ok(done),
-                Ok(Err(BrokerError::Misconfigured(line))) => {
-                    return Err(BrokerError::Misconfigured(line));
-                }
-                Ok(Err(BrokerError::Unavailable(line))) => reason = line,
-                Err(_) => {}
-            }
-            if timeout_at(deadline, sleep(backoff.next())).await.is_err() {
-                return Err(BrokerError::Unavailable(reason));
-            }
-        }
-    }
-
     /// Says what an error means, naming the server and no password.
     pub(super) fn explain(&self, error: &RedisError) -> BrokerError {
-        let server = self.commands.get_connection_info().addr();
-        let line = format!("Redis at {server}: {error}");
-        match error.kind() {
-            ErrorKind::AuthenticationFailed
-            | ErrorKind::InvalidClientConfig
-            | ErrorKind::RESP3NotSupported
-            | ErrorKind::Server(ServerErrorKind::NoPerm) => BrokerError::Misconfigured(line),
-            _ if matches!(error.code(), Some("NOAUTH" | "WRONGPASS")) => {
-                BrokerError::Misconfigured(line)
-            }
-            _ => BrokerError::Unavailable(line),
+        explain(&format!("Redis at {}", self.address), error)
+    }
+}
+
+/// Says what an error of `whom` means.
+pub(super) fn explain(whom: &str, error: &RedisError) -> BrokerError {
+    let line = format!("{whom}: {error}");
+    match error.kind() {
+        ErrorKind::AuthenticationFailed
+        | ErrorKind::InvalidClientConfig
+        | ErrorKind::RESP3NotSupported
+        | ErrorKind::Server(ServerErrorKind::NoPerm) => BrokerError::Misconfigured(line),
+        _ if matches!(error.code(), Some("NOAUTH" | "WRONGPASS")) => {
+            BrokerError::Misconfigured(line)
         }
+        _ => BrokerError::Unavailable(line),
     }
 }

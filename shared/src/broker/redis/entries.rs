@@ -1,4 +1,4 @@
-//! Reading stream entries out of Redis's answers.
+//! Reading stream entries, and the time, out of Redis's answers.
 
 use std::sync::Arc;
 
@@ -45,6 +45,19 @@ pub(super) fn read(value: Value, keys: &[String]) -> Vec<(usize, Vec<StreamEntry
         Some((position, range(entries)))
     };
     streams.into_iter().filter_map(stream).collect()
+}
+
+/// The milliseconds since 1970 in an answer to TIME.
+pub(super) fn time(value: &Value) -> Option<u64> {
+    let Value::Array(parts) = value else {
+        return None;
+    };
+    let number = |part: &Value| match part {
+        Value::BulkString(digits) => str::from_utf8(digits).ok()?.parse::<u64>().ok(),
+        _ => None,
+    };
+    let (seconds, micros) = (number(parts.first()?)?, number(parts.get(1)?)?);
+    Some(seconds * 1000 + micros / 1000)
 }
 
 fn entry(value: Value) -> Option<StreamEntry> {

@@ -1,4 +1,5 @@
-//! A gateway's live link: its rooms' channels and its own for stored notices.
+//! A gateway's live link: its rooms' channels and its own for stored notices, at every server that
+//! has shards.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,13 +11,14 @@ use prometheus::IntCounter;
 use tokio::time::timeout;
 use tracing::warn;
 
-use super::link::{Link, Listener, Subscription};
+use super::link::Links;
 use super::registry::Registry;
+use super::session::{Listener, Scope};
 use super::topology::Topology;
 use super::{keys, payload};
 use crate::broker::handover::{Handover, MAX_BYTES, handover};
 use crate::broker::{BrokerError, Event, Fanout, Subscriber};
-use crate::config::BrokerSettings;
+use crate::config::{BrokerSettings, Delivery};
 use crate::message::{GatewayId, MessageId, RoomName};
 use crate::metrics::BrokerMetrics;
 
@@ -32,21 +34,25 @@ pub(super) async fn open(
     gateway: GatewayId,
 ) -> Result<Fanout, BrokerError> {
     let (handover, events) = handover(MAX_BYTES, Arc::clone(metrics));
-    let registry = Arc::new(Registry::default());
-    let link = Link {
+    let registry = Registry::new(settings.shards);
+    let sharded = topology.is_cluster() && settings.delivery == Delivery::AtLeastOnce;
+    let links = Links {
         topology: topology.clone(),
-        own: Subscription::Channel(keys::notices(gateway)),
+        scope: if sharded {
+            Scope::ShardedRooms(gateway)
+        } else {
+            Scope::Rooms(gateway)
+        },
         registry: Arc::clone(&registry),
-        shards: settings.shards,
         listener: Arc::new(Receiver {
             handover: handover.clone(),
         }),
+        settings: settings.clone(),
         reconnects,
     };
-    let session = topology
-        .insist(settings.connect_timeout, || link.connect().boxed())
-        .await?;
-    tokio::spawn(async move { link.run(session, handover.closed()).await });
+    let links = links.start(async move { handover.closed().await }).await?;
+    // They end with the events.
+    links.detach();
     let subscriber = RedisSubscriber {
         registry,
         timeout: settings.publish_timeout,

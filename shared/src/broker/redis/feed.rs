@@ -1,27 +1,43 @@
 //! A persister's share of the journals, through a consumer group.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::mem;
 use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use prometheus::IntCounter;
-use redis::{Cmd, Pipeline, Value, cmd, pipe};
+use redis::{Cmd, Value, cmd};
 use tokio::time::{Instant, sleep};
 use tracing::{debug, info, warn};
 
+use super::acceptance::millis;
 use super::commands::Commands;
 use super::entries::{self, StreamEntry};
 use super::keys::{self, GROUP};
 use super::settle;
 use super::topology::Topology;
 use crate::broker::{BrokerError, Entry, Feed, IDLE_ANSWER, Settled};
-use crate::config::BrokerSettings;
+use crate::config::{BrokerSettings, Protection};
 
 /// How long a blocking read may take altogether, a second attempt included; each one waits for
 /// [`IDLE_ANSWER`] at most, so a link that is silent for half of this is dead.
 const READ_TIMEOUT: Duration = Duration::from_secs(8);
+
+/// The same where the servers of a cluster are read side by side and nothing blocks.
+const LOOK_TIMEOUT: Duration = Duration::from_secs(4);
+
+/// How often the servers of a cluster are read while there is nothing.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// How long replicas may take to have what was read.
+const WAIT: Duration = Duration::from_secs(1);
+
+/// How long it may take to ask who is the primary where they have not.
+const CONFIRMED: Duration = Duration::from_secs(3);
+
+/// How long a shard whose server did not answer is left alone, so that the others are read.
+const REST: Duration = Duration::from_millis(500);
 
 /// A consumer that was silent for this many times the takeover time, and holds nothing, is
 /// forgotten.
@@ -38,6 +54,13 @@ pub(super) struct JournalFeed {
     /// The journals' keys, by shard.
     journals: Vec<String>,
     takeover_after: Duration,
+    /// Off only to show what it is worth.
+    takes_over: bool,
+    /// No command can name the journals of two servers, and a blocking one would hold up those of
+    /// the same server behind it.
+    by_shard: bool,
+    /// How many replicas must have what is handed out.
+    replicas: u8,
     /// Blocking reads have a connection of their own: they hold up what comes behind them.
     reader: Commands,
     writer: Commands,
@@ -46,9 +69,11 @@ pub(super) struct JournalFeed {
     /// What must be looked through before anything new is read.
     sweeps: VecDeque<Sweep>,
     swept: Option<Instant>,
-    /// A read was begun and its answer has not come, or has come to a second attempt: this consumer
-    /// may own entries unseen.
-    in_doubt: bool,
+    /// Shards of which a read was begun and its answer has not come, or has come to a second
+    /// attempt: this consumer may own entries unseen.
+    in_doubt: BTreeSet<usize>,
+    /// Shards that are left alone, and until when.
+    resting: BTreeMap<usize, Instant>,
 }
 
 /// A walk through entries of one shard that were handed out before.
@@ -76,38 +101,52 @@ impl JournalFeed {
         consumer: &str,
     ) -> Result<Self, BrokerError> {
         let commands = |timeout| Commands::new(topology.clone(), timeout, reconnects.clone());
+        let by_shard = topology.is_cluster();
         let feed = Self {
             topology: topology.clone(),
             consumer: consumer.to_string(),
             journals: (0..settings.shards).map(keys::journal).collect(),
             takeover_after: settings.takeover_after,
-            reader: commands(READ_TIMEOUT),
+            takes_over: !settings.without.has(Protection::Takeover),
+            by_shard,
+            replicas: if settings.without.has(Protection::ReplicaWait) {
+                0
+            } else {
+                settings.wanted_replicas()
+            },
+            reader: if by_shard {
+                commands(LOOK_TIMEOUT).once()
+            } else {
+                commands(READ_TIMEOUT)
+            },
             writer: commands(settings.publish_timeout),
             waiting: VecDeque::new(),
             sweeps: VecDeque::new(),
             swept: None,
-            in_doubt: false,
+            in_doubt: BTreeSet::new(),
+            resting: BTreeMap::new(),
         };
         topology
-            .insist(settings.connect_timeout, || feed.make_groups().boxed())
+            .insist(settings.connect_timeout, || {
+                feed.make_groups(0..settings.shards).boxed()
+            })
             .await?;
         Ok(feed)
     }
 
     /// Makes the groups that do not exist. They begin at the journal's first entry, so nothing
     /// that was accepted before the first persister came is missed.
-    async fn make_groups(&self) -> Result<(), BrokerError> {
-        let mut commands = Pipeline::with_capacity(self.journals.len());
-        for journal in &self.journals {
-            commands
-                .cmd("EVAL")
-                .arg(MAKE_GROUP)
-                .arg(1)
-                .arg(journal)
-                .arg(GROUP);
-        }
-        for answer in self.writer.run(&commands).await? {
-            match answer.extract_error() {
+    async fn make_groups(
+        &self,
+        shards: impl Iterator<Item = u16> + Send,
+    ) -> Result<(), BrokerError> {
+        let groups = shards.map(|shard| {
+            let mut make = cmd("EVAL");
+            make.arg(MAKE_GROUP).arg(1).arg(keys::journal(shard));
+            (shard, make.arg(GROUP).take())
+        });
+        for answer in self.writer.spread(groups.collect()).await {
+            match answer?.extract_error() {
                 Err(error) if error.code() != Some("BUSYGROUP") => {
                     return Err(self.topology.explain(&error));
                 }
@@ -122,10 +161,9 @@ impl JournalFeed {
         while self.waiting.len() < max && !self.sweeps.is_empty() {
             self.sweep(max - self.waiting.len()).await?;
         }
-        let all: Vec<usize> = (0..self.journals.len()).collect();
-        let mut next = all.clone();
+        let mut next = self.awake();
         if self.waiting.is_empty() {
-            next = self.read(&all, max, Some(IDLE_ANSWER)).await?;
+            next = self.await_first(max).await?;
             if self.waiting.is_empty() {
                 return Ok(());
             }
@@ -138,7 +176,7 @@ impl JournalFeed {
                     break;
                 }
                 sleep(left.min((linger / 4).max(Duration::from_millis(1)))).await;
-                next.clone_from(&all);
+                next = self.awake();
             }
             // Each shard gives at least one, and what is taken beyond `max` would be left to a
             // takeover if this consumer ended now.
@@ -146,6 +184,28 @@ impl JournalFeed {
             next = self.read(&next, max - self.waiting.len(), None).await?;
         }
         Ok(())
+    }
+
+    /// Waits for what no consumer has had, [`IDLE_ANSWER`] at most.
+    async fn await_first(&mut self, max: usize) -> Result<Vec<usize>, BrokerError> {
+        let until = Instant::now() + IDLE_ANSWER;
+        loop {
+            let block = (!self.by_shard).then_some(IDLE_ANSWER);
+            let more = self.read(&self.awake(), max, block).await?;
+            if !self.waiting.is_empty() || Instant::now() + LOOK_EVERY >= until {
+                return Ok(more);
+            }
+            sleep(LOOK_EVERY).await;
+        }
+    }
+
+    /// The shards that are not left alone now.
+    fn awake(&self) -> Vec<usize> {
+        let now = Instant::now();
+        let rests = |shard: &usize| self.resting.get(shard).is_some_and(|until| *until > now);
+        (0..self.journals.len())
+            .filter(|shard| !rests(shard))
+            .collect()
     }
 
     /// Reads what no consumer has had, at most an equal share of `max` from each of these shards.
@@ -156,19 +216,32 @@ impl JournalFeed {
         max: usize,
         block: Option<Duration>,
     ) -> Result<Vec<usize>, BrokerError> {
-        let share = (max / shards.len()).max(1);
-        let mut command = self.read_group(share);
-        if let Some(block) = block {
-            command.arg("BLOCK").arg(block.as_millis() as u64);
-        }
-        let journals: Vec<&String> = shards.iter().map(|shard| &self.journals[*shard]).collect();
-        command
-            .arg("STREAMS")
-            .arg(journals)
-            .arg(vec![">"; shards.len()]);
-        let answer = self.ask(command).await?;
+        let share = (max / shards.len().max(1)).max(1);
+        let together = if self.by_shard {
+            1
+        } else {
+            shards.len().max(1)
+        };
+        let commands = shards.chunks(together).map(|shards| {
+            let mut command = self.read_group(share);
+            if let Some(block) = block {
+                command.arg("BLOCK").arg(block.as_millis() as u64);
+            }
+            let journals: Vec<&String> =
+                shards.iter().map(|shard| &self.journals[*shard]).collect();
+            command
+                .arg("STREAMS")
+                .arg(journals)
+                .arg(vec![">"; shards.len()]);
+            (shards, command)
+        });
+        let answers = self.ask(commands.collect()).await?;
+        let read = answers
+            .into_iter()
+            .flat_map(|answer| entries::read(answer, &self.journals));
+        let read: Vec<_> = read.collect();
         let mut more = Vec::new();
-        for (shard, entries) in entries::read(answer, &self.journals) {
+        for (shard, entries) in self.lasting(read).await? {
             if entries.len() >= share {
                 more.push(shard);
             }
@@ -183,11 +256,10 @@ impl JournalFeed {
             shard,
             cursor,
             whose,
-        }) = self.sweeps.front()
+        }) = self.sweeps.pop_front()
         else {
             return Ok(());
         };
-        let (shard, whose) = (*shard, *whose);
         let journal = &self.journals[shard];
         let command = match whose {
             Whose::Own => {
@@ -201,7 +273,12 @@ impl JournalFeed {
                 command.arg(cursor).arg("COUNT").arg(max).take()
             }
         };
-        let answer = self.ask(command).await?;
+        let answer = match self.ask(vec![(&[shard], command)]).await {
+            Ok(mut answers) => answers.pop().unwrap_or(Value::Nil),
+            // It is in doubt now, and looked through when its server is back; the others go on.
+            Err(BrokerError::Unavailable(_)) if self.by_shard => return Ok(()),
+            Err(error) => return Err(error),
+        };
         let (next, entries) = match whose {
             Whose::Own => {
                 let mut read = entries::read(answer, &self.journals);
@@ -220,12 +297,56 @@ impl JournalFeed {
                 shard, "took over from a silent persister"
             );
         }
-        self.hand_over(shard, entries);
-        match (next, self.sweeps.front_mut()) {
-            (Some(next), Some(sweep)) => sweep.cursor = next,
-            _ => drop(self.sweeps.pop_front()),
+        for (shard, entries) in self.lasting(vec![(shard, entries)]).await? {
+            self.hand_over(shard, entries);
+        }
+        if let Some(cursor) = next {
+            self.sweeps.push_front(Sweep {
+                shard,
+                cursor,
+                whose,
+            });
         }
         Ok(())
+    }
+
+    /// Keeps of what was read what lasts: what a primary has that loses its place before a replica
+    /// has it was never accepted, and is sent again; stored, it would be there twice. When the
+    /// replicas have not got it in time, it counts if the server is the primary still.
+    async fn lasting(
+        &mut self,
+        read: Vec<(usize, Vec<StreamEntry>)>,
+    ) -> Result<Vec<(usize, Vec<StreamEntry>)>, BrokerError> {
+        let read: Vec<_> = (read.into_iter())
+            .filter(|(_, entries)| !entries.is_empty())
+            .collect();
+        if self.replicas == 0 || read.is_empty() {
+            return Ok(read);
+        }
+        let shards: BTreeSet<usize> = read.iter().map(|(shard, _)| *shard).collect();
+        let layout = self.topology.layout();
+        let home = |shard: &usize| layout.home(*shard as u16).address();
+        let servers: BTreeMap<_, usize> = shards.iter().map(|at| (home(at), *at)).collect();
+        let wait = cmd("WAIT").arg(self.replicas).arg(millis(WAIT)).take();
+        let waits = servers.values().map(|shard| (*shard as u16, wait.clone()));
+        let before = self.reader.connections();
+        let answers = self.reader.spread(waits.collect()).await;
+        let enough = |answer: &Result<Value, BrokerError>| matches!(answer, Ok(Value::Int(count)) if *count >= self.replicas.into());
+        if self.reader.connections() == before && answers.iter().all(enough) {
+            return Ok(read);
+        }
+        let confirmed = self.topology.confirm(CONFIRMED).await;
+        let now = self.topology.layout();
+        let (last, gone): (Vec<_>, Vec<_>) = read
+            .into_iter()
+            .partition(|(shard, _)| confirmed && now.home(*shard as u16).address() == home(shard));
+        self.in_doubt.extend(gone.iter().map(|(shard, _)| shard));
+        if last.is_empty() {
+            return Err(BrokerError::Unavailable(
+                "what was read from Redis may not last: it is read again".into(),
+            ));
+        }
+        Ok(last)
     }
 
     /// The start of a read as this consumer, of at most so many entries from each stream.
@@ -247,7 +368,9 @@ impl JournalFeed {
     }
 
     async fn plan_sweeps(&mut self) {
-        let shards = 0..self.journals.len();
+        if !self.takes_over {
+            return;
+        }
         let start = |whose| {
             move |shard| Sweep {
                 shard,
@@ -255,58 +378,91 @@ impl JournalFeed {
                 whose,
             }
         };
-        if mem::take(&mut self.in_doubt) {
-            self.sweeps.extend(shards.clone().map(start(Whose::Own)));
-        }
+        let awake = self.awake();
+        let (doubtful, later) = mem::take(&mut self.in_doubt)
+            .into_iter()
+            .partition(|shard| awake.binary_search(shard).is_ok());
+        self.in_doubt = later;
+        let doubtful: BTreeSet<usize> = doubtful;
+        self.sweeps
+            .extend(doubtful.into_iter().map(start(Whose::Own)));
         let due = |swept: Instant| swept.elapsed() >= self.takeover_after / 2;
         if self.sweeps.is_empty() && self.swept.is_none_or(due) {
-            self.sweeps.extend(shards.map(start(Whose::Silent)));
+            self.reap(&awake).await;
+            self.sweeps
+                .extend(awake.into_iter().map(start(Whose::Silent)));
             self.swept = Some(Instant::now());
-            self.reap().await;
         }
     }
 
-    async fn ask(&mut self, command: Cmd) -> Result<Value, BrokerError> {
-        let in_doubt = mem::replace(&mut self.in_doubt, true);
+    /// Sends commands, each with the shards that it reads, and returns the answers of those that
+    /// have one.
+    ///
+    /// # Errors
+    /// [`BrokerError`] when none has.
+    async fn ask(&mut self, commands: Vec<(&[usize], Cmd)>) -> Result<Vec<Value>, BrokerError> {
+        let (shards, commands): (Vec<_>, Vec<_>) = commands
+            .into_iter()
+            .filter_map(|(shards, command)| Some((shards, (*shards.first()? as u16, command))))
+            .unzip();
+        let asked: BTreeSet<usize> = shards.iter().copied().flatten().copied().collect();
+        let doubtful: BTreeSet<usize> = self.in_doubt.intersection(&asked).copied().collect();
+        self.in_doubt.extend(&asked);
         // The first connection of all has lost nothing.
-        let before = self.reader.connections().await.max(1);
-        let answer = self.reader.run(pipe().add_command(command)).await?;
-        self.in_doubt = in_doubt || self.reader.connections().await > before;
-        let answer = answer.into_iter().next().unwrap_or(Value::Nil);
-        match answer.extract_error() {
-            Ok(answer) => Ok(answer),
-            Err(error) if error.code() == Some("NOGROUP") => {
-                warn!("Redis has lost the journals or their groups: the groups are made again");
-                self.make_groups().await?;
-                Ok(Value::Nil)
+        let before = self.reader.connections().max(1);
+        let answers = self.reader.spread(commands).await;
+        let doubted = self.reader.connections() > before;
+        let mut values = Vec::with_capacity(answers.len());
+        let mut failure = BrokerError::Unavailable("no server of Redis answers".into());
+        for (shards, answer) in shards.into_iter().zip(answers) {
+            let explain = |error| self.topology.explain(&error);
+            match answer.map(Value::extract_error) {
+                Ok(Ok(value)) => values.push(value),
+                Ok(Err(error)) if error.code() == Some("NOGROUP") => {
+                    warn!("Redis has lost the journals or their groups: the groups are made again");
+                    self.make_groups(shards.iter().map(|shard| *shard as u16))
+                        .await?;
+                    values.push(Value::Nil);
+                }
+                error => {
+                    let error = error.and_then(|error| error.map_err(explain));
+                    failure = error.err().unwrap_or(failure);
+                    if self.by_shard {
+                        let until = Instant::now() + REST;
+                        self.resting
+                            .extend(shards.iter().map(|shard| (*shard, until)));
+                    }
+                    continue;
+                }
             }
-            Err(error) => Err(self.topology.explain(&error)),
+            for shard in shards {
+                self.resting.remove(shard);
+                if !doubted && !doubtful.contains(shard) {
+                    self.in_doubt.remove(shard);
+                }
+            }
         }
+        if values.is_empty() {
+            return Err(failure);
+        }
+        Ok(values)
     }
 
     /// Forgets the consumers of persisters that are long gone.
-    async fn reap(&self) {
-        let mut commands = Pipeline::with_capacity(self.journals.len());
+    async fn reap(&self, shards: &[usize]) {
         let silence = (self.takeover_after * SILENCE).as_millis() as u64;
-        for journal in &self.journals {
-            commands
-                .cmd("EVAL")
-                .arg(REAP)
-                .arg(1)
-                .arg(journal)
-                .arg(GROUP)
-                .arg(silence);
-        }
-        match self.writer.run(&commands).await {
-            Ok(answers) => {
-                for error in answers
-                    .into_iter()
-                    .filter_map(|answer| answer.extract_error().err())
-                {
-                    debug!(%error, "silent consumers stay");
-                }
+        let reapers = shards.iter().map(|shard| {
+            let mut reap = cmd("EVAL");
+            reap.arg(REAP).arg(1).arg(&self.journals[*shard]).arg(GROUP);
+            (*shard as u16, reap.arg(silence).take())
+        });
+        for answer in self.reader.spread(reapers.collect()).await {
+            let answer = answer.map(Value::extract_error);
+            match answer {
+                Ok(Ok(_)) => {}
+                Ok(Err(error)) => debug!(%error, "silent consumers stay"),
+                Err(error) => debug!(%error, "silent consumers stay"),
             }
-            Err(error) => debug!(%error, "silent consumers stay"),
         }
     }
 }

@@ -41,9 +41,13 @@ pub(super) fn channel_shard(channel: &[u8]) -> Option<u16> {
     shard.parse().ok()
 }
 
-/// The channel on which a gateway hears what is stored.
-pub(super) fn notices(gateway: GatewayId) -> String {
-    format!("rc:gateway:{gateway}")
+/// The channel on which a gateway hears what is stored. Sharded channels cannot be published by
+/// one server for all: on a cluster, at-least-once, there is one for each shard.
+pub(super) fn notices(gateway: GatewayId, shard: Option<u16>) -> String {
+    match shard {
+        Some(shard) => format!("rc:{{{shard}}}:gateway:{gateway}"),
+        None => format!("rc:gateway:{gateway}"),
+    }
 }
 
 /// Where the id is kept that a sender's key was given.
@@ -147,6 +151,7 @@ mod tests {
         let room = RoomName::parse("a:room:x").unwrap();
         assert_eq!(channel_shard(channel(12, &room).as_bytes()), Some(12));
         assert_eq!(channel_shard(b"rc:gateway:x"), None);
+        assert_eq!(channel_shard(b"rc:{3}:gateway:x"), None);
         assert_eq!(channel_shard(b"rc:{y}:room:x"), None);
     }
 }

@@ -1,32 +1,26 @@
-//! One lane of publishes: a connection of its own on which order is kept, also when it breaks.
+//! One lane of publishes: its rooms' order is kept on whichever server has them, and over every
+//! connection that breaks.
 
-use std::collections::VecDeque;
-use std::iter;
-use std::mem;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use prometheus::IntCounter;
-use redis::aio::MultiplexedConnection;
-use redis::{Cmd, Pipeline, RedisError, RedisResult, Value, cmd, pipe};
+use redis::{Cmd, Pipeline};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::{Instant, sleep};
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 
-use super::payload;
+use super::acceptance::{Acceptance, Terms};
+use super::outcome::{self, Outcome};
 use super::topology::Topology;
+use super::track::{Sent, Track};
 use crate::backoff::Backoff;
 use crate::broker::{Accepted, PublishError};
 use crate::message::{MessageId, RoomName, Series};
 
-/// The script that accepts a message; each connection loads it.
-pub(super) const ACCEPT: &str = include_str!("accept.lua");
-
 /// The most requests that wait for their turn.
 const MAX_WAITING: usize = 16_384;
-
-/// The most octets of requests that wait or are in flight.
-const MAX_BYTES: usize = 16 << 20;
 
 /// The most requests that are sent together: more would make the first wait for the last.
 const BATCH: usize = 256;
@@ -38,20 +32,25 @@ const BATCH_BYTES: usize = 512 << 10;
 pub(super) struct Request {
     pub(super) room: RoomName,
     pub(super) shard: u16,
-    pub(super) command: Cmd,
-    /// By which it knows its own earlier attempt from someone else's use of the same key.
-    pub(super) token: String,
-    /// What the command weighs in a queue, in octets.
+    pub(super) content: Content,
+    /// What it weighs in a queue, in octets.
     pub(super) size: usize,
-    /// The id where this process made it. Such a command is not the script, and sent twice it
-    /// would be heard twice.
-    pub(super) id: Option<MessageId>,
     /// It has no place in the room's order.
     pub(super) ephemeral: bool,
     /// Beyond it, nobody waits, and the token may be forgotten: it is not sent again.
     pub(super) deadline: Instant,
     pub(super) series: Series,
     pub(super) answer: oneshot::Sender<Result<Accepted, PublishError>>,
+}
+
+/// What is sent.
+pub(super) enum Content {
+    Message(Box<Acceptance>),
+    /// This process made the id. Sent twice, it would be heard twice.
+    Plain {
+        command: Cmd,
+        id: MessageId,
+    },
 }
 
 /// The end of a lane into which requests are put.
@@ -66,25 +65,32 @@ struct Queued {
 }
 
 impl Lane {
-    /// Starts a lane, which ends when it is dropped and empty.
-    pub(super) fn start(topology: &Topology, timeout: Duration, reconnects: &IntCounter) -> Self {
+    /// Starts a lane, which ends when it is dropped and empty. `shard` is any of its shards: they
+    /// all have one home. It holds at most `bytes`.
+    pub(super) fn start(
+        topology: &Topology,
+        shard: u16,
+        timeout: Duration,
+        bytes: usize,
+        terms: &Arc<Terms>,
+        reconnects: &IntCounter,
+    ) -> Self {
         let (requests, queue) = mpsc::channel(MAX_WAITING);
         let driver = Driver {
-            topology: topology.clone(),
             // Half of the time that a publish has: the other half is for another attempt.
-            timeout: timeout / 2,
+            track: Track::new(topology, shard, timeout / 2, Arc::clone(terms)),
+            topology: topology.clone(),
+            terms: Arc::clone(terms),
             reconnects: reconnects.clone(),
             queue,
             batch: VecDeque::new(),
-            link: None,
-            broken: None,
             backoff: Backoff::new(Duration::from_millis(20), Duration::from_millis(500)),
-            waits: false,
+            waits: None,
         };
         tokio::spawn(driver.run());
         Self {
             requests,
-            bytes: Arc::new(Semaphore::new(MAX_BYTES)),
+            bytes: Arc::new(Semaphore::new(bytes)),
         }
     }
 
@@ -106,37 +112,21 @@ impl Lane {
 /// Sends one batch at a time and awaits its answers: while it is under way the next one gathers,
 /// and after a failure there is exactly one whose fate is open.
 struct Driver {
+    track: Track,
     topology: Topology,
-    timeout: Duration,
+    terms: Arc<Terms>,
     reconnects: IntCounter,
     queue: mpsc::Receiver<Queued>,
     batch: VecDeque<Queued>,
-    link: Option<Link>,
-    /// The name of the connection on which the batch may still be under way.
-    broken: Option<Name>,
     backoff: Backoff,
-    /// The log has been told that there is no connection.
-    waits: bool,
+    /// What the log was told that publishing waits for.
+    waits: Option<Waits>,
 }
 
-struct Link {
-    connection: MultiplexedConnection,
-    name: Option<Name>,
-}
-
-/// What Redis calls a connection.
-struct Name {
-    id: String,
-    address: String,
-}
-
-/// What became of a request.
-enum Outcome {
-    Answered(Result<Accepted, PublishError>),
-    /// It was not accepted, but another attempt may be.
-    Again {
-        reconnect: bool,
-    },
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Waits {
+    Connection,
+    Replicas,
 }
 
 impl Driver {
@@ -153,41 +143,35 @@ impl Driver {
             if self.batch.is_empty() {
                 continue;
             }
-            let mut link = match self.link.take() {
-                Some(link) => link,
-                None => match self.connect().await {
-                    Ok(link) => link,
-                    Err(error) => {
-                        if !mem::replace(&mut self.waits, true) {
-                            warn!(%error, "publishing waits for Redis");
-                        }
-                        sleep(self.backoff.next()).await;
-                        continue;
-                    }
-                },
-            };
-            let mut commands = Pipeline::with_capacity(self.batch.len());
-            for queued in &self.batch {
-                commands.add_command(queued.request.command.clone());
-            }
-            match link
-                .connection
-                .send_packed_commands(&commands, 0, commands.len())
-                .await
-            {
-                Ok(answers) => self.resolve(link, answers).await,
-                Err(error) => {
-                    warn!(%error, "a connection for publishing is given up");
-                    self.broken = link.name;
-                    self.reconnects.inc();
-                    // What this process gave an id has no token: nobody can say if it was heard.
-                    self.batch.retain(|Queued { request, .. }| {
-                        if request.id.is_some() {
-                            request.series.fail();
-                        }
-                        request.id.is_none()
-                    });
+            if let Err(error) = self.track.connect().await {
+                if self.waits.replace(Waits::Connection) != Some(Waits::Connection) {
+                    warn!(%error, "publishing waits for Redis");
                 }
+                self.topology.suspect();
+                self.pause().await;
+                continue;
+            }
+            // A connection may have taken long to come.
+            self.drop_hopeless();
+            if self.batch.is_empty() {
+                continue;
+            }
+            let commands = self.commands();
+            let journaled = |queued: &Queued| matches!(queued.request.content, Content::Message(_));
+            let journaled = self.batch.iter().any(journaled);
+            let Sent {
+                answers,
+                replicated,
+                failure,
+            } = self.track.send(commands, journaled).await;
+            if let Some(reason) = failure {
+                warn!(%reason, "a connection for publishing is given up");
+                self.reconnects.inc();
+                self.topology.suspect();
+            }
+            match answers {
+                Some(answers) => self.resolve(answers, replicated).await,
+                None => self.try_again(),
             }
         }
     }
@@ -215,49 +199,102 @@ impl Driver {
         }
     }
 
-    async fn connect(&mut self) -> RedisResult<Link> {
-        let mut connection = self
-            .topology
-            .layout()
-            .home(0)
-            .commands(self.timeout)
-            .await?;
-        let mut preparation = pipe();
-        if let Some(Name { id, address }) = &self.broken {
-            // What the old connection still holds would be accepted after what is sent from now
-            // on, and in doubt be overtaken. A user who may not do this does without.
-            preparation.add_command(
-                cmd("CLIENT")
-                    .arg("KILL")
-                    .arg("ID")
-                    .arg(id)
-                    .arg("ADDR")
-                    .arg(address)
-                    .take(),
-            );
+    /// What is sent together. Each message of a series names the one before it: where that one is
+    /// refused, those that were sent behind it are too, though the journal has room again.
+    fn commands(&self) -> Pipeline {
+        let until = self.track.latest();
+        let mut commands = Pipeline::with_capacity(self.batch.len());
+        let mut before = HashMap::with_capacity(self.batch.len());
+        for Queued { request, .. } in &self.batch {
+            commands.add_command(match &request.content {
+                Content::Plain { command, .. } => command.clone(),
+                Content::Message(acceptance) => {
+                    let place = (request.series.identity(), request.shard);
+                    let after = before.insert(place, acceptance.key());
+                    acceptance.command(&self.terms, after, until)
+                }
+            });
         }
-        preparation
-            .add_command(cmd("CLIENT").arg("INFO").take())
-            .add_command(cmd("SCRIPT").arg("LOAD").arg(ACCEPT).take());
-        let mut answers = connection
-            .send_packed_commands(&preparation, 0, preparation.len())
-            .await?;
-        answers.pop().unwrap_or(Value::Nil).extract_error()?;
-        let name = answers.pop().and_then(|info| Name::parse(&info));
-        self.broken = None;
-        if mem::take(&mut self.waits) {
-            info!("publishing goes on");
-        }
-        Ok(Link { connection, name })
+        commands
+    }
+
+    /// After an attempt whose answers were lost: what this process gave an id has no token, and
+    /// nobody can say whether it was heard.
+    fn try_again(&mut self) {
+        self.batch.retain_mut(|Queued { request, .. }| {
+            match &mut request.content {
+                Content::Message(acceptance) if !self.terms.knows_itself => acceptance.forget(),
+                Content::Message(_) => {}
+                Content::Plain { .. } => {
+                    request.series.fail();
+                    return false;
+                }
+            }
+            true
+        });
     }
 
     /// Hands out the answers in order; what is to be sent again stays in the batch.
-    async fn resolve(&mut self, link: Link, answers: Vec<Value>) {
-        let missing = iter::repeat_with(|| Value::Nil);
-        let mut outcomes: Vec<Outcome> =
-            (self.batch.iter().zip(answers.into_iter().chain(missing)))
-                .map(|(queued, answer)| outcome(&queued.request, answer))
-                .collect();
+    async fn resolve(&mut self, answers: Vec<redis::Value>, replicated: bool) {
+        let mut outcomes: Vec<Outcome> = (self.batch.iter_mut())
+            .zip(answers)
+            .map(|(queued, answer)| outcome::read(&mut queued.request, answer))
+            .collect();
+        self.give_up_overtaken(&mut outcomes);
+        let (mut reconnect, mut moved, mut alone) = (false, false, false);
+        for outcome in outcomes {
+            let Some(mut queued) = self.batch.pop_front() else {
+                break;
+            };
+            let request = &mut queued.request;
+            match (outcome, &mut request.content) {
+                // Its id is kept: whoever has heard it must not hear another.
+                (Outcome::Answered(Ok(_)), Content::Message(_)) if !replicated => {
+                    alone = true;
+                    self.batch.push_back(queued);
+                }
+                (Outcome::Answered(answer), _) => {
+                    if answer.is_err() {
+                        request.series.fail();
+                    }
+                    drop(queued.request.answer.send(answer));
+                }
+                (Outcome::Again(again), content) => {
+                    reconnect |= again.reconnect;
+                    moved |= again.moved;
+                    if let Content::Message(acceptance) = content
+                        && !self.terms.knows_itself
+                    {
+                        acceptance.forget();
+                    }
+                    self.batch.push_back(queued);
+                }
+            }
+        }
+        if moved {
+            self.topology.suspect();
+        }
+        if reconnect {
+            self.track.leave();
+        }
+        if alone && self.waits.replace(Waits::Replicas) != Some(Waits::Replicas) {
+            warn!(
+                wanted = self.terms.replicas,
+                "publishing waits for replicas of Redis: too few have what was sent"
+            );
+        }
+        if self.batch.is_empty() {
+            self.backoff.reset();
+            if self.waits.take().is_some() {
+                info!("publishing goes on");
+            }
+        } else {
+            self.pause().await;
+        }
+    }
+
+    /// A second attempt must not bring a message behind what its sender published later.
+    fn give_up_overtaken(&self, outcomes: &mut [Outcome]) {
         for index in 0..outcomes.len() {
             let Request {
                 room, ephemeral, ..
@@ -272,107 +309,18 @@ impl Driver {
                         && (*ephemeral || !request.ephemeral)
                 })
             };
-            // A second attempt must not bring it behind what its sender published later.
-            if matches!(outcomes[index], Outcome::Again { .. }) && overtaken() {
+            if matches!(outcomes[index], Outcome::Again(_)) && overtaken() {
                 outcomes[index] = Outcome::Answered(Err(PublishError::Unavailable));
             }
         }
-        let mut reconnect = false;
-        for outcome in outcomes {
-            let Some(queued) = self.batch.pop_front() else {
-                break;
-            };
-            match outcome {
-                Outcome::Answered(answer) => {
-                    if answer.is_err() {
-                        queued.request.series.fail();
-                    }
-                    drop(queued.request.answer.send(answer));
-                }
-                Outcome::Again { reconnect: wanted } => {
-                    reconnect |= wanted;
-                    self.batch.push_back(queued);
-                }
-            }
-        }
-        if !reconnect {
-            self.link = Some(link);
-        }
-        if self.batch.is_empty() {
-            self.backoff.reset();
-        } else {
-            sleep(self.backoff.next()).await;
-        }
     }
-}
 
-impl Name {
-    fn parse(info: &Value) -> Option<Self> {
-        let Value::BulkString(info) = info else {
-            return None;
-        };
-        let info = std::str::from_utf8(info).ok()?;
-        let field = |name: &str| {
-            let mut fields = info.split_ascii_whitespace();
-            fields.find_map(|field| Some(field.strip_prefix(name)?.to_string()))
-        };
-        Some(Self {
-            id: field("id=")?,
-            address: field("addr=")?,
-        })
-    }
-}
-
-fn outcome(request: &Request, answer: Value) -> Outcome {
-    let answer = match answer.extract_error() {
-        Ok(answer) => answer,
-        Err(error) => return refused(&error),
-    };
-    if let (Some(id), Value::Int(_)) = (request.id, &answer) {
-        return Outcome::Answered(Ok(Accepted {
-            id,
-            repeated: false,
-        }));
-    }
-    let accepted = match &answer {
-        Value::Array(parts) => match parts.as_slice() {
-            [Value::Int(2)] => return Outcome::Answered(Err(PublishError::Full)),
-            [Value::Int(0), Value::BulkString(id)] => {
-                payload::stamp(id).map(|stamp| (stamp, false))
-            }
-            [
-                Value::Int(1),
-                Value::BulkString(id),
-                Value::BulkString(token),
-            ] => payload::stamp(id).map(|stamp| (stamp, *token != request.token.as_bytes())),
-            _ => None,
-        },
-        _ => None,
-    };
-    Outcome::Answered(match accepted {
-        Some((stamp, repeated)) => Ok(Accepted {
-            id: MessageId::new(stamp, request.shard),
-            repeated,
-        }),
-        None => {
-            error!(?answer, "Redis answers a publish with something else");
-            Err(PublishError::Unavailable)
-        }
-    })
-}
-
-fn refused(error: &RedisError) -> Outcome {
-    match error.code() {
-        Some("OOM") => Outcome::Answered(Err(PublishError::Full)),
-        // A new connection loads the script, or leads to the server that may write.
-        Some("NOSCRIPT" | "READONLY" | "UNBLOCKED") => Outcome::Again { reconnect: true },
-        Some(
-            "LOADING" | "CLUSTERDOWN" | "MASTERDOWN" | "TRYAGAIN" | "BUSY" | "NOREPLICAS"
-            | "MISCONF",
-        ) => Outcome::Again { reconnect: false },
-        _ => {
-            error!(%error, "Redis refuses to publish");
-            Outcome::Answered(Err(PublishError::Unavailable))
+    /// Waits before the next attempt, unless the shard has another home now.
+    async fn pause(&mut self) {
+        let pause = sleep(self.backoff.next());
+        tokio::select! {
+            () = pause => {}
+            () = self.track.moved() => {}
         }
     }
 }

@@ -1,196 +1,208 @@
-//! A supervised connection for subscriptions. The client library neither notices a frozen one nor
-//! comes back from every broken one; this does both, for ever, and says when something may have
-//! been missed.
+//! The supervised connections for subscriptions, one to each server that has shards. The client
+//! library neither notices a frozen one, nor comes back from every broken one, nor follows a shard
+//! that moves; this does all three, for ever, and says when something may have been missed.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
+use futures_util::FutureExt;
+use futures_util::future::try_join_all;
 use prometheus::IntCounter;
-use redis::aio::MultiplexedConnection;
-use redis::{PushInfo, PushKind, Value, cmd};
-use tokio::sync::Notify;
 use tokio::time::{MissedTickBehavior, interval, sleep};
+use tokio_util::task::AbortOnDropHandle;
 use tracing::{debug, info, warn};
 
-use super::keys;
+use super::connect::Connector;
 use super::registry::Registry;
-use super::topology::Topology;
+use super::session::{Listener, Scope, Session};
+use super::topology::{Layout, Topology};
 use crate::backoff::Backoff;
 use crate::broker::BrokerError;
-use crate::broker::shard::shard_of;
-use crate::message::RoomName;
+use crate::config::{BrokerSettings, Protection};
 
-/// How often the link is asked for a sign of life.
+/// How often a server is asked for a sign of life.
 const PING_EVERY: Duration = Duration::from_secs(2);
 
-/// How long any answer may take before the link counts as dead.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(3);
-
-/// The most channels in one command: more would hold up the server.
-const CHUNK: usize = 500;
-
-/// What a link is for.
-pub(super) struct Link {
+/// What links are for.
+#[derive(Clone)]
+pub(super) struct Links {
     pub(super) topology: Topology,
-    /// The subscription that it has besides the registry's rooms.
-    pub(super) own: Subscription,
+    pub(super) scope: Scope,
     pub(super) registry: Arc<Registry>,
-    pub(super) shards: u16,
-    /// Takes what arrives; it must not block.
     pub(super) listener: Arc<dyn Listener>,
+    pub(super) settings: BrokerSettings,
     pub(super) reconnects: IntCounter,
 }
 
-/// A subscription that a link always has.
-pub(super) enum Subscription {
-    Channel(String),
-    Pattern(&'static str),
+/// A server and the shards for which there is a link to it.
+#[derive(Clone)]
+struct Home {
+    server: Connector,
+    shards: Vec<u16>,
 }
 
-/// Takes what a link brings.
-pub(super) trait Listener: Send + Sync + 'static {
-    /// What was published on a channel.
-    fn heard(&self, channel: &[u8], payload: Bytes);
-
-    /// The link was down and is back: every subscription is confirmed again.
-    fn interrupted(&self);
+struct Running {
+    home: Home,
+    _task: AbortOnDropHandle<()>,
 }
 
-/// One connection with everything subscribed.
-pub(super) struct Session {
-    connection: MultiplexedConnection,
-    lost: Arc<Notify>,
-}
-
-impl Link {
-    /// Makes a connection and subscribes to everything.
+impl Links {
+    /// Makes every link and keeps them all up, where the shards are, until `ended`.
     ///
     /// # Errors
-    /// [`BrokerError`] when Redis does not confirm it all.
-    pub(super) async fn connect(&self) -> Result<Session, BrokerError> {
-        let lost = Arc::new(Notify::new());
-        let listener = Arc::clone(&self.listener);
-        let lost_notice = Arc::clone(&lost);
-        let push = move |push: PushInfo| {
-            receive(&*listener, &lost_notice, push);
-            Ok::<(), redis::aio::SendError>(())
-        };
-        let made = self
+    /// [`BrokerError`] when they cannot be had within the connect deadline.
+    pub(super) async fn start(
+        self,
+        ended: impl Future<Output = ()> + Send + 'static,
+    ) -> Result<AbortOnDropHandle<()>, BrokerError> {
+        let sessions = self
             .topology
-            .layout()
-            .home(0)
-            .subscriptions(ANSWER_TIMEOUT, push)
-            .await;
-        let mut connection = made.map_err(|error| self.topology.explain(&error))?;
-        let own = match &self.own {
-            Subscription::Channel(name) => connection.subscribe(name).await,
-            Subscription::Pattern(pattern) => connection.psubscribe(*pattern).await,
-        };
-        own.map_err(|error| self.topology.explain(&error))?;
-        self.registry.reset();
-        let mut session = Session { connection, lost };
-        self.settle(&mut session).await?;
-        Ok(session)
+            .insist(self.settings.connect_timeout, || self.connect().boxed())
+            .await?;
+        let running = sessions.into_iter().map(|(home, session)| {
+            session.begin(false);
+            self.run(home, Some(session))
+        });
+        let running = running.collect();
+        Ok(AbortOnDropHandle::new(tokio::spawn(async move {
+            tokio::select! {
+                () = self.follow(running) => {}
+                () = ended => {}
+            }
+        })))
     }
 
-    /// Keeps the link up until `ended`.
-    pub(super) async fn run(self, first: Session, ended: impl Future<Output = ()>) {
-        let supervised = async {
-            let mut session = first;
-            loop {
-                let error = self.serve(session).await;
-                warn!(%error, "a link to Redis is lost");
-                self.reconnects.inc();
-                session = self.reconnect().await;
-                info!("a link to Redis is back");
-                self.listener.interrupted();
+    async fn connect(&self) -> Result<Vec<(Home, Session)>, BrokerError> {
+        let homes = self.homes(&self.topology.layout());
+        let sessions = homes.into_iter().map(async |home| {
+            let session = self.open(&home).await?;
+            Ok((home, session))
+        });
+        try_join_all(sessions).await
+    }
+
+    /// Channels that are not sharded are heard at any server, so that one suffices.
+    fn homes(&self, layout: &Layout) -> Vec<Home> {
+        if !matches!(self.scope, Scope::ShardedRooms(_)) {
+            return vec![Home {
+                server: layout.home(0).clone(),
+                shards: (0..self.settings.shards).collect(),
+            }];
+        }
+        let homes = layout.servers().map(|(server, shards)| Home {
+            server: server.clone(),
+            shards,
+        });
+        homes.filter(|home| !home.shards.is_empty()).collect()
+    }
+
+    /// Replaces links as the shards move. A link to a server that has lost or gained some is made
+    /// anew: what is heard on it in between is no more than the gap covers.
+    async fn follow(&self, mut running: Vec<Running>) {
+        if self.settings.without.has(Protection::LinkProbe) {
+            return std::future::pending().await;
+        }
+        let mut layouts = self.topology.watch();
+        loop {
+            let homes = self.homes(&layouts.borrow_and_update());
+            running.retain(|link| {
+                let stays = homes.iter().any(|home| home.is_same(&link.home));
+                if !stays {
+                    let server = link.home.server.address();
+                    info!(%server, "a link to Redis is left: its shards have moved");
+                }
+                stays
+            });
+            for home in homes {
+                if !running.iter().any(|link| link.home.is_same(&home)) {
+                    self.reconnects.inc();
+                    running.push(self.run(home, None));
+                }
             }
-        };
-        tokio::select! {
-            () = supervised => {}
-            () = ended => {}
+            if layouts.changed().await.is_err() {
+                return std::future::pending().await;
+            }
         }
     }
 
-    async fn reconnect(&self) -> Session {
+    fn run(&self, home: Home, first: Option<Session>) -> Running {
+        let links = self.clone();
+        let of_link = home.clone();
+        let supervised = async move {
+            let mut next = first;
+            loop {
+                let session = match next.take() {
+                    Some(session) => session,
+                    None => links.reconnect(&of_link).await,
+                };
+                let server = of_link.server.address();
+                let error = links.serve(session).await;
+                warn!(%server, %error, "a link to Redis is lost");
+                links.reconnects.inc();
+                links.topology.suspect();
+            }
+        };
+        Running {
+            home,
+            _task: AbortOnDropHandle::new(tokio::spawn(supervised)),
+        }
+    }
+
+    async fn reconnect(&self, home: &Home) -> Session {
+        let server = home.server.address();
         let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(1));
         loop {
-            match self.connect().await {
-                Ok(session) => return session,
-                Err(error) => debug!(%error, "a link to Redis cannot be had"),
+            match self.open(home).await {
+                Ok(session) => {
+                    session.begin(true);
+                    info!(%server, "a link to Redis is back");
+                    return session;
+                }
+                Err(error) => debug!(%server, %error, "a link to Redis cannot be had"),
             }
             sleep(backoff.next()).await;
         }
     }
 
+    async fn open(&self, home: &Home) -> Result<Session, BrokerError> {
+        let shards = home.shards.clone();
+        let opened = Session::open(
+            &home.server,
+            self.scope,
+            &self.registry,
+            shards,
+            &self.listener,
+        )
+        .await;
+        if opened.is_err() {
+            self.topology.suspect();
+        }
+        opened
+    }
+
     /// Returns when the session is over, with the reason.
     async fn serve(&self, mut session: Session) -> BrokerError {
+        let probed = !self.settings.without.has(Protection::LinkProbe);
         let mut ping = interval(PING_EVERY);
         ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let lost = Arc::clone(&session.lost);
+        let mut lost = std::pin::pin!(session.lost());
         loop {
             let done = tokio::select! {
-                () = lost.notified() => {
+                () = &mut lost => {
                     return BrokerError::Unavailable("the connection is closed".into());
                 }
-                () = self.registry.changed() => self.settle(&mut session).await,
-                _ = ping.tick() => self.ping(&mut session).await,
+                () = session.changed() => session.settle().await,
+                _ = ping.tick(), if probed => session.ping().await,
             };
             if let Err(error) = done {
                 return error;
             }
         }
     }
-
-    async fn ping(&self, session: &mut Session) -> Result<(), BrokerError> {
-        let late = || BrokerError::Unavailable("Redis does not answer a ping".into());
-        let answer = session.connection.send_packed_command(&cmd("PING")).await;
-        match answer.and_then(Value::extract_error) {
-            Ok(_) => Ok(()),
-            Err(error) if error.is_timeout() => Err(late()),
-            Err(error) => Err(self.topology.explain(&error)),
-        }
-    }
-
-    /// Tells the connection all that it does not know yet.
-    async fn settle(&self, session: &mut Session) -> Result<(), BrokerError> {
-        let names = |rooms: &[RoomName]| -> Vec<String> {
-            rooms
-                .iter()
-                .map(|room| keys::channel(shard_of(room, self.shards), room))
-                .collect()
-        };
-        while !self.registry.is_settled() {
-            let change = self.registry.take(CHUNK);
-            if !change.add.is_empty() {
-                let subscribed = session.connection.subscribe(names(&change.add)).await;
-                subscribed.map_err(|error| self.topology.explain(&error))?;
-                self.registry.confirm(change.add);
-            }
-            if !change.remove.is_empty() {
-                let dropped = session.connection.unsubscribe(names(&change.remove)).await;
-                dropped.map_err(|error| self.topology.explain(&error))?;
-            }
-        }
-        Ok(())
-    }
 }
 
-fn receive(listener: &dyn Listener, lost: &Notify, push: PushInfo) {
-    let mut data = push.data.into_iter();
-    match push.kind {
-        PushKind::Disconnection => lost.notify_one(),
-        PushKind::Message | PushKind::PMessage => {
-            if push.kind == PushKind::PMessage {
-                data.next();
-            }
-            if let (Some(Value::BulkString(channel)), Some(Value::BulkString(payload))) =
-                (data.next(), data.next())
-            {
-                listener.heard(&channel, payload.into());
-            }
-        }
-        _ => {}
+impl Home {
+    fn is_same(&self, other: &Self) -> bool {
+        self.server.address() == other.server.address() && self.shards == other.shards
     }
 }

@@ -8,12 +8,13 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use prometheus::IntCounter;
-use tokio::task::AbortHandle;
+use tokio_util::task::AbortOnDropHandle;
 use tracing::warn;
 
 use super::commands::Commands;
-use super::link::{Link, Listener, Subscription};
+use super::link::Links;
 use super::registry::Registry;
+use super::session::{Listener, Scope};
 use super::topology::Topology;
 use super::{keys, payload, settle};
 use crate::broker::inbox::Inbox;
@@ -26,7 +27,7 @@ pub(super) struct LiveFeed {
     topology: Topology,
     inbox: Arc<Inbox>,
     writer: Commands,
-    link: AbortHandle,
+    _links: AbortOnDropHandle<()>,
 }
 
 impl LiveFeed {
@@ -39,20 +40,17 @@ impl LiveFeed {
         reconnects: &IntCounter,
     ) -> Result<Self, BrokerError> {
         let inbox = Arc::new(Inbox::new(Arc::clone(metrics)));
-        let link = Link {
+        let links = Links {
             topology: topology.clone(),
-            own: Subscription::Pattern(keys::ALL_ROOMS),
-            registry: Arc::new(Registry::default()),
-            shards: settings.shards,
+            scope: Scope::AllRooms,
+            registry: Registry::new(settings.shards),
             listener: Arc::new(Receiver {
                 inbox: Arc::clone(&inbox),
             }),
+            settings: settings.clone(),
             reconnects: reconnects.clone(),
         };
-        let session = topology
-            .insist(settings.connect_timeout, || link.connect().boxed())
-            .await?;
-        let link = tokio::spawn(link.run(session, std::future::pending()));
+        let links = links.start(std::future::pending()).await?;
         Ok(Self {
             topology: topology.clone(),
             inbox,
@@ -61,7 +59,7 @@ impl LiveFeed {
                 settings.publish_timeout,
                 reconnects.clone(),
             ),
-            link: link.abort_handle(),
+            _links: links,
         })
     }
 }
@@ -77,12 +75,6 @@ impl Feed for LiveFeed {
 
     fn settle(&mut self, settled: Vec<Settled>) -> BoxFuture<'_, Result<(), BrokerError>> {
         async move { settle::unjournaled(&self.topology, &self.writer, settled).await }.boxed()
-    }
-}
-
-impl Drop for LiveFeed {
-    fn drop(&mut self) {
-        self.link.abort();
     }
 }
 

@@ -1,28 +1,33 @@
 //! The broker on Redis: see `accept.lua` for what one publish does there.
 
+mod acceptance;
 mod check;
 mod commands;
 mod connect;
 mod entries;
 mod fanout;
 mod feed;
+mod health;
 mod keys;
 mod lane;
 mod link;
 mod live;
+mod outcome;
 mod payload;
 mod publish;
 mod recent;
 mod registry;
+mod session;
 mod settle;
 mod topology;
+mod track;
 
 use std::sync::Arc;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use prometheus::IntCounter;
-use redis::{Pipeline, Value, cmd, pipe};
+use redis::{Value, cmd};
 
 use self::commands::Commands;
 use self::feed::JournalFeed;
@@ -44,8 +49,8 @@ pub(super) async fn open(
     settings: &BrokerSettings,
     metrics: &Metrics,
 ) -> Result<Arc<dyn Broker>, BrokerError> {
-    let topology = Topology::new(url, settings.shards)?;
     let metrics = Arc::clone(&metrics.broker);
+    let topology = Topology::open(url, settings, &metrics).await?;
     let reconnects = metrics.reconnects.with_label_values(&["publish"]);
     let commands = Commands::new(
         topology.clone(),
@@ -54,7 +59,7 @@ pub(super) async fn open(
     );
     topology
         .insist(settings.connect_timeout, || {
-            check::check(&topology, &commands, settings.shards).boxed()
+            check::check(&topology, settings).boxed()
         })
         .await?;
     Ok(Arc::new(RedisBroker {
@@ -78,18 +83,6 @@ struct RedisBroker {
 impl RedisBroker {
     fn reconnects(&self, link: &str) -> IntCounter {
         self.metrics.reconnects.with_label_values(&[link])
-    }
-
-    async fn ask(&self, pipeline: &Pipeline) -> Result<Vec<Value>, BrokerError> {
-        let answers = self.commands.run(pipeline).await?;
-        answers
-            .into_iter()
-            .map(|answer| {
-                answer
-                    .extract_error()
-                    .map_err(|error| self.topology.explain(&error))
-            })
-            .collect()
     }
 }
 
@@ -150,21 +143,41 @@ impl Broker for RedisBroker {
 
     fn backlog(&self) -> BoxFuture<'_, Result<u64, BrokerError>> {
         async move {
-            let mut lengths = Pipeline::with_capacity(self.settings.shards.into());
-            for shard in 0..self.settings.shards {
-                lengths.cmd("XLEN").arg(keys::journal(shard));
+            let length = |shard| (shard, cmd("XLEN").arg(keys::journal(shard)).take());
+            let lengths = (0..self.settings.shards).map(length).collect();
+            let mut backlog = 0;
+            for answer in self.commands.spread(lengths).await {
+                let answer = answer?.extract_error();
+                if let Value::Int(length) = answer.map_err(|error| self.topology.explain(&error))? {
+                    backlog += u64::try_from(length).unwrap_or_default();
+                }
             }
-            let length = |answer: &Value| match answer {
-                Value::Int(length) => u64::try_from(*length).unwrap_or_default(),
-                _ => 0,
-            };
-            Ok(self.ask(&lengths).await?.iter().map(length).sum())
+            Ok(backlog)
         }
         .boxed()
     }
 
     fn ping(&self) -> BoxFuture<'_, Result<(), BrokerError>> {
-        async move { self.ask(pipe().add_command(cmd("PING"))).await.map(drop) }.boxed()
+        async move {
+            let layout = self.topology.layout();
+            let first = |shards: Vec<u16>| Some((*shards.first()?, cmd("PING")));
+            let pings = layout.servers().filter_map(|(_, shards)| first(shards));
+            let answers = self.commands.spread(pings.collect()).await;
+            // Where one server of several is away, the others' rooms are served.
+            let mut last = Err(BrokerError::Unavailable("no server has a shard".into()));
+            for answer in answers {
+                let answer = answer.and_then(|answer| {
+                    let answer = answer.extract_error();
+                    answer.map_err(|error| self.topology.explain(&error))
+                });
+                match answer {
+                    Ok(_) => return Ok(()),
+                    error => last = error.map(drop),
+                }
+            }
+            last
+        }
+        .boxed()
     }
 
     fn guarantees(&self) -> Guarantees {

@@ -1,21 +1,23 @@
-//! Publishing: drafts become commands in the order of the calls, and each goes down its room's
+//! Publishing: drafts become requests in the order of the calls, and each goes down its room's
 //! lane.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt, future};
 use prometheus::IntCounter;
-use redis::{Cmd, Script, cmd};
+use redis::cmd;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 
-use super::lane::{ACCEPT, Lane, Request};
+use super::acceptance::{Acceptance, Terms, millis};
+use super::lane::{Content, Lane, Request};
 use super::topology::Topology;
 use super::{keys, payload};
 use crate::broker::shard::shard_of;
-use crate::broker::{Accepted, IDEMPOTENCY_WINDOW, PublishError};
+use crate::broker::{Accepted, PublishError};
 use crate::config::{BrokerSettings, Delivery};
 use crate::message::{Draft, MessageId, Series, Stamp};
 
@@ -26,14 +28,17 @@ const OVERHEAD: usize = 1024;
 /// server to be busy.
 const LANES: usize = 4;
 
-/// The script counts in floating point, which is exact up to here.
-const EXACT: u64 = 1 << 53;
+/// The most octets of requests that wait or are in flight, in all lanes together.
+const MAX_BYTES: usize = 64 << 20;
+
+/// The least share of them that one lane has.
+const MIN_SHARE: usize = 1 << 20;
 
 /// Turns drafts into accepted messages.
 pub(super) struct Publisher {
     lanes: Vec<Lane>,
     settings: BrokerSettings,
-    script: String,
+    terms: Arc<Terms>,
     /// Tells this process's tokens and ids from all others'.
     process: u64,
     count: AtomicU64,
@@ -45,11 +50,28 @@ impl Publisher {
         settings: &BrokerSettings,
         reconnects: &IntCounter,
     ) -> Self {
-        let lane = |_| Lane::start(topology, settings.publish_timeout, reconnects);
+        let terms = Arc::new(Terms::new(settings, topology.is_cluster()));
+        // All shards of a lane have one home: on a cluster each moves by itself.
+        let lanes = if topology.is_cluster() {
+            settings.shards
+        } else {
+            settings.shards.min(LANES as u16)
+        };
+        let share = (MAX_BYTES / usize::from(lanes).max(LANES)).max(MIN_SHARE);
+        let lane = |shard| {
+            Lane::start(
+                topology,
+                shard,
+                settings.publish_timeout,
+                share,
+                &terms,
+                reconnects,
+            )
+        };
         Self {
-            lanes: (0..LANES).map(lane).collect(),
+            lanes: (0..lanes).map(lane).collect(),
             settings: settings.clone(),
-            script: Script::new(ACCEPT).get_hash().to_string(),
+            terms: Arc::clone(&terms),
             process: fastrand::u64(..),
             count: AtomicU64::new(0),
         }
@@ -71,41 +93,28 @@ impl Publisher {
         }
         let shard = shard_of(&draft.room, self.settings.shards);
         let count = self.count.fetch_add(1, Ordering::Relaxed);
-        let ephemeral = draft.ephemeral;
-        let journaled = self.settings.delivery == Delivery::AtLeastOnce && !ephemeral;
-        let notify = draft.notify.filter(|_| !journaled && !ephemeral);
-        let payload = payload::encode(&draft, notify);
-        let size = OVERHEAD + payload.len();
-        let token = format!("{:x}-{count:x}", self.process);
-        let (command, id) = if journaled {
-            (self.accept(&draft, &payload, shard, &token), None)
+        let (content, size) = if self.settings.delivery == Delivery::AtLeastOnce && !draft.ephemeral
+        {
+            let token = format!("{:x}-{count:x}", self.process);
+            let acceptance = Acceptance::new(&draft, shard, token, &self.terms);
+            let size = acceptance.size();
+            (Content::Message(Box::new(acceptance)), size)
         } else {
-            let stamp = self.own_stamp(count);
-            let id = if ephemeral {
-                MessageId::ephemeral(stamp, shard)
-            } else {
-                MessageId::new(stamp, shard)
-            };
-            let published = payload::published(id.stamp(), &payload);
-            let channel = keys::channel(shard, &draft.room);
-            (cmd("PUBLISH").arg(channel).arg(published).take(), Some(id))
+            self.plain(&draft, shard, count)
         };
         let deadline = Instant::now() + self.settings.publish_timeout;
         let (answer, answered) = oneshot::channel();
-        let room = draft.room;
         let request = Request {
-            room,
+            room: draft.room,
             shard,
-            command,
-            token,
-            size,
-            id,
-            ephemeral,
+            content,
+            size: OVERHEAD + size,
+            ephemeral: draft.ephemeral,
             deadline,
             series: series.clone(),
             answer,
         };
-        if !self.lanes[usize::from(shard) % LANES].offer(request) {
+        if !self.lanes[usize::from(shard) % self.lanes.len()].offer(request) {
             series.fail();
             return future::ready(Err(PublishError::Overloaded)).boxed();
         }
@@ -118,49 +127,20 @@ impl Publisher {
         .boxed()
     }
 
-    fn accept(&self, draft: &Draft, payload: &[u8], shard: u16, token: &str) -> Cmd {
-        let least = draft.newer_than.map_or(Stamp { ms: 0, seq: 0 }, |id| {
-            let Stamp { ms, seq } = id.stamp();
-            if seq + 1 < EXACT {
-                Stamp { ms, seq: seq + 1 }
-            } else {
-                Stamp { ms: ms + 1, seq: 0 }
-            }
-        });
-        let (idempotency, kept) = match &draft.idempotency_key {
-            Some(key) => (
-                keys::idempotency(shard, &draft.room, &draft.sender, key),
-                IDEMPOTENCY_WINDOW,
-            ),
-            None => (
-                keys::token(shard, &draft.room, token),
-                2 * self.settings.publish_timeout,
-            ),
+    /// What is published and nothing else; its id is made here.
+    fn plain(&self, draft: &Draft, shard: u16, count: u64) -> (Content, usize) {
+        let stamp = self.own_stamp(count);
+        let (id, notify) = if draft.ephemeral {
+            (MessageId::ephemeral(stamp, shard), None)
+        } else {
+            (MessageId::new(stamp, shard), draft.notify)
         };
-        let share = self.settings.journal_max / usize::from(self.settings.shards);
-        cmd("EVALSHA")
-            .arg(&self.script)
-            .arg(3)
-            .arg(keys::journal(shard))
-            .arg(keys::recent(shard, &draft.room))
-            .arg(idempotency)
+        let payload = payload::encode(draft, notify);
+        let command = cmd(self.terms.publish)
             .arg(keys::channel(shard, &draft.room))
-            .arg(draft.room.as_str())
-            .arg(payload)
-            .arg(
-                draft
-                    .notify
-                    .map(|gateway| gateway.to_string())
-                    .unwrap_or_default(),
-            )
-            .arg(least.ms)
-            .arg(least.seq)
-            .arg(share.max(1))
-            .arg(self.settings.recent_max.max(1))
-            .arg(millis(self.settings.recent_ttl))
-            .arg(millis(kept))
-            .arg(token)
-            .take()
+            .arg(payload::published(id.stamp(), &payload))
+            .take();
+        (Content::Plain { command, id }, payload.len())
     }
 
     /// A stamp by this process's own clock: unique, and in order only as far as the clocks agree.
@@ -174,10 +154,4 @@ impl Publisher {
             seq,
         }
     }
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis())
-        .unwrap_or(u64::MAX)
-        .max(1)
 }

@@ -46,7 +46,7 @@ pub(super) async fn read(
             Span::Newest => range("XREVRANGE", &window, "+", "-", limit),
         })
         .add_command(range("XREVRANGE", &window, "+", "-", 1));
-    let mut answers = commands.run(&questions).await?.into_iter();
+    let mut answers = commands.run(shard, &questions).await?.into_iter();
     let began = [
         answers.next().and_then(clock),
         answers.next().and_then(last_accepted),
@@ -122,7 +122,10 @@ impl Reading<'_> {
         let mut found = Vec::new();
         while found.len() < limit {
             let question = range(command, &journal, &from, to, CHUNK);
-            let answer = self.commands.run(pipe().add_command(question)).await?;
+            let answer = self
+                .commands
+                .run(self.shard, pipe().add_command(question))
+                .await?;
             let chunk = self.entries(answer.into_iter().next())?;
             let Some(last) = chunk.last().and_then(|entry| entry.id(self.shard)) else {
                 break;
@@ -164,21 +167,8 @@ impl Reading<'_> {
 
 /// What is accepted from now on is not below this, while the clock does not run back.
 fn clock(time: Value) -> Option<MessageId> {
-    let Value::Array(parts) = time else {
-        return None;
-    };
-    let number = |part: &Value| match part {
-        Value::BulkString(digits) => str::from_utf8(digits).ok()?.parse::<u64>().ok(),
-        _ => None,
-    };
-    let (seconds, micros) = (number(parts.first()?)?, number(parts.get(1)?)?);
-    Some(MessageId::new(
-        Stamp {
-            ms: seconds * 1000 + micros / 1000,
-            seq: 0,
-        },
-        0,
-    ))
+    let ms = entries::time(&time)?;
+    Some(MessageId::new(Stamp { ms, seq: 0 }, 0))
 }
 
 /// What the journal accepts from now on is not below this; `None` before its first entry.

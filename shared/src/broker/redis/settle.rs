@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use redis::Pipeline;
+use redis::{Cmd, cmd};
 
 use super::commands::Commands;
 use super::keys::{self, GROUP};
@@ -26,7 +26,6 @@ pub(super) async fn journaled(
     commands: &Commands,
     settled: Vec<Settled>,
 ) -> Result<(), BrokerError> {
-    let mut pipeline = Pipeline::new();
     let mut shards: BTreeMap<u16, Vec<String>> = BTreeMap::new();
     for Settled { id, .. } in &settled {
         let stamp = id.stamp();
@@ -35,12 +34,14 @@ pub(super) async fn journaled(
             .or_default()
             .push(format!("{}-{}", stamp.ms, stamp.seq));
     }
+    let mut all = Vec::with_capacity(2 * shards.len());
     for (shard, ids) in shards {
         let journal = keys::journal(shard);
-        pipeline.cmd("XDEL").arg(&journal).arg(&ids);
-        pipeline.cmd("XACK").arg(&journal).arg(GROUP).arg(&ids);
+        all.push((shard, cmd("XDEL").arg(&journal).arg(&ids).take()));
+        all.push((shard, cmd("XACK").arg(&journal).arg(GROUP).arg(&ids).take()));
     }
-    run(topology, commands, pipeline, &settled).await
+    all.extend(notices(&settled, topology.is_cluster()));
+    run(topology, commands, all).await
 }
 
 /// Publishes notices only: where there is no journal, nothing is to be taken out.
@@ -52,35 +53,40 @@ pub(super) async fn unjournaled(
     commands: &Commands,
     settled: Vec<Settled>,
 ) -> Result<(), BrokerError> {
-    run(topology, commands, Pipeline::new(), &settled).await
+    run(topology, commands, notices(&settled, false)).await
+}
+
+/// What tells the gateways, by the shard whose server publishes it; any does where channels are not
+/// sharded.
+fn notices(settled: &[Settled], sharded: bool) -> Vec<(u16, Cmd)> {
+    let mut notices: HashMap<(GatewayId, Option<u16>), Vec<MessageId>> = HashMap::new();
+    for Settled { id, notify } in settled {
+        if let Some(gateway) = notify {
+            let shard = sharded.then(|| id.shard());
+            notices.entry((*gateway, shard)).or_default().push(*id);
+        }
+    }
+    let mut commands = Vec::with_capacity(notices.len());
+    for ((gateway, shard), ids) in notices {
+        for ids in ids.chunks(NOTICE) {
+            let text: Vec<String> = ids.iter().map(ToString::to_string).collect();
+            let mut publish = cmd(if sharded { "SPUBLISH" } else { "PUBLISH" });
+            publish
+                .arg(keys::notices(gateway, shard))
+                .arg(text.join(" "));
+            commands.push((shard.unwrap_or_default(), publish));
+        }
+    }
+    commands
 }
 
 async fn run(
     topology: &Topology,
     commands: &Commands,
-    mut pipeline: Pipeline,
-    settled: &[Settled],
+    all: Vec<(u16, Cmd)>,
 ) -> Result<(), BrokerError> {
-    let mut notices: HashMap<GatewayId, Vec<MessageId>> = HashMap::new();
-    for Settled { id, notify } in settled {
-        if let Some(gateway) = notify {
-            notices.entry(*gateway).or_default().push(*id);
-        }
-    }
-    for (gateway, ids) in notices {
-        for ids in ids.chunks(NOTICE) {
-            let text: Vec<String> = ids.iter().map(ToString::to_string).collect();
-            pipeline
-                .cmd("PUBLISH")
-                .arg(keys::notices(gateway))
-                .arg(text.join(" "));
-        }
-    }
-    if pipeline.is_empty() {
-        return Ok(());
-    }
-    for answer in commands.run(&pipeline).await? {
-        answer
+    for answer in commands.spread(all).await {
+        answer?
             .extract_error()
             .map_err(|error| topology.explain(&error))?;
     }

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use futures_util::future::join_all;
 use shared::broker::handover::handover;
@@ -234,4 +235,33 @@ async fn what_does_not_fit_is_dropped_counted_and_reported_as_a_gap() {
     assert_eq!(message(&mut events).await.id, heard.id);
     drop(link);
     assert!(events.next().await.is_none());
+}
+
+#[tokio::test]
+async fn nothing_that_was_offered_after_a_gap_comes_before_it() {
+    let (link, mut events) = handover(1 << 20, Metrics::new().broker);
+    let taken = Arc::new(AtomicUsize::new(0));
+    let rounds = 200_000;
+    let offering = {
+        let taken = Arc::clone(&taken);
+        move || {
+            for round in 0..rounds {
+                while taken.load(Ordering::Acquire) < round {
+                    std::hint::spin_loop();
+                }
+                link.offer(Event::Gap);
+                link.offer(Event::Stored(Vec::new()));
+            }
+        }
+    };
+    let offering = std::thread::spawn(offering);
+    for round in 0..rounds {
+        assert!(
+            matches!(event(&mut events).await, Event::Gap),
+            "in round {round}"
+        );
+        assert!(matches!(event(&mut events).await, Event::Stored(_)));
+        taken.store(round + 1, Ordering::Release);
+    }
+    offering.join().unwrap();
 }

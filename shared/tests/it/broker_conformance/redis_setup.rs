@@ -11,7 +11,10 @@ use shared::metrics::Metrics;
 
 use super::{Backend, Kind, accept, draft, keyed, room, settings};
 
-async fn refusal(url: String, change: impl FnOnce(&mut shared::config::BrokerSettings)) -> String {
+pub(super) async fn refusal(
+    url: String,
+    change: impl FnOnce(&mut shared::config::BrokerSettings),
+) -> String {
     let mut settings = settings(BrokerUrl::Redis(url));
     change(&mut settings);
     match open(&settings, &Metrics::new(), Earlier::default()).await {

@@ -1,0 +1,199 @@
+//! What one publish sends to the script that accepts a message, attempt by attempt.
+
+use std::time::Duration;
+
+use redis::{Cmd, Script, Value, cmd};
+
+use super::{keys, payload};
+use crate::broker::IDEMPOTENCY_WINDOW;
+use crate::config::{BrokerSettings, Delivery, Protection};
+use crate::message::{Draft, RoomName, Stamp};
+
+/// The script that accepts a message; each connection loads it.
+pub(super) const ACCEPT: &str = include_str!("accept.lua");
+
+/// The script counts in floating point, which is exact up to here.
+const EXACT: u64 = 1 << 53;
+
+/// What is the same for all messages.
+pub(super) struct Terms {
+    script: String,
+    /// `SPUBLISH` where channels are sharded.
+    pub(super) publish: &'static str,
+    /// How many replicas must have a message before it is accepted.
+    pub(super) replicas: u8,
+    journal_max: usize,
+    recent_max: usize,
+    recent_ttl: Duration,
+    /// As long as this process may repeat a publish.
+    token_ttl: Duration,
+    /// Off only to show what it is worth: without it every attempt is as if it were the first.
+    pub(super) knows_itself: bool,
+}
+
+/// One draft, as the script takes it.
+pub(super) struct Acceptance {
+    room: RoomName,
+    shard: u16,
+    payload: Vec<u8>,
+    notify: String,
+    least: Stamp,
+    /// By which the script knows a repeat, and how long it does.
+    key: String,
+    kept: Duration,
+    /// By which it knows its own earlier attempt from someone else's use of the same key.
+    token: String,
+    /// The id that an earlier attempt was given, while it is not known whether it lasts.
+    pub(super) had: Option<Stamp>,
+}
+
+/// What the script answers.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    Accepted {
+        stamp: Stamp,
+        /// The key had been used by another publish.
+        repeated: bool,
+    },
+    Full,
+    TooLate,
+    /// The one that it has to come after was not accepted.
+    OutOfTurn,
+}
+
+impl Terms {
+    pub(super) fn new(settings: &BrokerSettings, sharded: bool) -> Self {
+        let share = settings.journal_max / usize::from(settings.shards);
+        let on = |protection| !settings.without.has(protection);
+        Self {
+            script: Script::new(ACCEPT).get_hash().to_string(),
+            publish: if sharded && settings.delivery == Delivery::AtLeastOnce {
+                "SPUBLISH"
+            } else {
+                "PUBLISH"
+            },
+            replicas: if on(Protection::ReplicaWait) {
+                settings.wanted_replicas()
+            } else {
+                0
+            },
+            journal_max: share.max(1),
+            recent_max: settings.recent_max.max(1),
+            recent_ttl: settings.recent_ttl,
+            token_ttl: 2 * settings.publish_timeout,
+            knows_itself: on(Protection::PublishToken),
+        }
+    }
+}
+
+impl Acceptance {
+    pub(super) fn new(draft: &Draft, shard: u16, token: String, terms: &Terms) -> Self {
+        let least = draft.newer_than.map_or(Stamp { ms: 0, seq: 0 }, |id| {
+            let Stamp { ms, seq } = id.stamp();
+            if seq + 1 < EXACT {
+                Stamp { ms, seq: seq + 1 }
+            } else {
+                Stamp { ms: ms + 1, seq: 0 }
+            }
+        });
+        let (key, kept) = match &draft.idempotency_key {
+            Some(key) => (
+                keys::idempotency(shard, &draft.room, &draft.sender, key),
+                IDEMPOTENCY_WINDOW,
+            ),
+            None => (keys::token(shard, &draft.room, &token), terms.token_ttl),
+        };
+        Self {
+            room: draft.room.clone(),
+            shard,
+            payload: payload::encode(draft, None),
+            notify: draft
+                .notify
+                .map(|gateway| gateway.to_string())
+                .unwrap_or_default(),
+            least,
+            key,
+            kept,
+            token,
+            had: None,
+        }
+    }
+
+    /// The message in octets.
+    pub(super) fn size(&self) -> usize {
+        self.payload.len()
+    }
+
+    /// By which the script knows it again.
+    pub(super) fn key(&self) -> &str {
+        &self.key
+    }
+
+    /// The command of one attempt. `after` is the key of the one that it has to come after, `until`
+    /// the server's time after which it is too late.
+    pub(super) fn command(&self, terms: &Terms, after: Option<&str>, until: Option<u64>) -> Cmd {
+        let mut command = cmd("EVALSHA");
+        command
+            .arg(&terms.script)
+            .arg(3 + usize::from(after.is_some()))
+            .arg(keys::journal(self.shard))
+            .arg(keys::recent(self.shard, &self.room))
+            .arg(&self.key)
+            .arg(after)
+            .arg(terms.publish)
+            .arg(keys::channel(self.shard, &self.room))
+            .arg(self.room.as_str())
+            .arg(&self.payload)
+            .arg(&self.notify)
+            .arg(self.least.ms)
+            .arg(self.least.seq)
+            .arg(terms.journal_max)
+            .arg(terms.recent_max)
+            .arg(millis(terms.recent_ttl))
+            .arg(millis(self.kept))
+            .arg(&self.token)
+            .arg(u8::from(terms.replicas > 0))
+            .arg(until.map(|ms| ms.to_string()).unwrap_or_default())
+            .arg(
+                self.had
+                    .map(|Stamp { ms, seq }| format!("{ms}-{seq}"))
+                    .unwrap_or_default(),
+            );
+        command
+    }
+
+    /// Takes a name that no attempt had before, so that the next one is not known again.
+    pub(super) fn forget(&mut self) {
+        self.token = format!("{:x}", fastrand::u64(..));
+        self.key = keys::token(self.shard, &self.room, &self.token);
+        self.had = None;
+    }
+
+    /// Reads what the script answers; `None` when it is something else.
+    pub(super) fn verdict(&self, answer: &Value) -> Option<Verdict> {
+        let Value::Array(parts) = answer else {
+            return None;
+        };
+        let (id, repeated) = match parts.as_slice() {
+            [Value::Int(2)] => return Some(Verdict::Full),
+            [Value::Int(3)] => return Some(Verdict::TooLate),
+            [Value::Int(4)] => return Some(Verdict::OutOfTurn),
+            [Value::Int(0), Value::BulkString(id)] => (id, false),
+            [
+                Value::Int(1),
+                Value::BulkString(id),
+                Value::BulkString(token),
+            ] => (id, *token != self.token.as_bytes()),
+            _ => return None,
+        };
+        let stamp = payload::stamp(id)?;
+        Some(Verdict::Accepted { stamp, repeated })
+    }
+}
+
+/// In milliseconds, as Redis counts: at least one.
+pub(super) fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis())
+        .unwrap_or(u64::MAX)
+        .max(1)
+}

@@ -1,0 +1,322 @@
+//! What a lane runs on: a connection to the server that has its shards, and what may still lie in
+//! those before it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future;
+use redis::aio::MultiplexedConnection;
+use redis::{Pipeline, RedisResult, Value, cmd, pipe};
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::acceptance::{ACCEPT, Terms, millis};
+use super::connect::{Address, Connector};
+use super::entries;
+use super::topology::{Layout, Topology};
+use crate::broker::BrokerError;
+
+/// How old what is sent may be when the server comes to it. What an old primary finds in its
+/// connections when it wakes has been sent to its successor meanwhile: it must not accept it, too.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// How long one wait for replicas may take before the batch is sent again.
+const WAIT: Duration = Duration::from_secs(1);
+
+/// How long who has what may not have been confirmed before it is asked again, and how long that
+/// may take: without Sentinels that answer, a primary is believed to be one.
+const CONFIRMED: Duration = Duration::from_secs(3);
+
+/// An answer that took longer than this may come from a server that was frozen.
+const SILENCE: Duration = Duration::from_millis(500);
+
+/// How long a server's clock is believed to go as ours does.
+const CLOCK_AGE: Duration = Duration::from_secs(60);
+
+/// The most servers on which something may still lie that is remembered.
+const MAX_OPEN: usize = 16;
+
+pub(super) struct Track {
+    topology: Topology,
+    layouts: watch::Receiver<Arc<Layout>>,
+    shard: u16,
+    timeout: Duration,
+    terms: Arc<Terms>,
+    link: Option<Link>,
+    /// The server was silent, or its replicas were: another may have its place.
+    in_doubt: bool,
+    /// The connections, one a server, on which a batch may still be under way.
+    open: Vec<(Address, Name)>,
+}
+
+struct Link {
+    connection: MultiplexedConnection,
+    address: Address,
+    name: Option<Name>,
+    clock: Option<Clock>,
+}
+
+/// What Redis calls a connection.
+#[derive(Clone)]
+struct Name {
+    id: String,
+    address: String,
+}
+
+/// A server's time.
+struct Clock {
+    ms: u64,
+    read: Instant,
+}
+
+/// What came of sending a batch.
+pub(super) struct Sent {
+    /// One for each command; `None` when they were lost with the connection.
+    pub(super) answers: Option<Vec<Value>>,
+    /// As many replicas as are wanted have what was accepted.
+    pub(super) replicated: bool,
+    /// Why the connection was given up.
+    pub(super) failure: Option<String>,
+}
+
+impl Track {
+    /// A connection is silent for `timeout` at most.
+    pub(super) fn new(
+        topology: &Topology,
+        shard: u16,
+        timeout: Duration,
+        terms: Arc<Terms>,
+    ) -> Self {
+        Self {
+            topology: topology.clone(),
+            layouts: topology.watch(),
+            shard,
+            timeout,
+            terms,
+            link: None,
+            in_doubt: false,
+            open: Vec::new(),
+        }
+    }
+
+    /// Sees to it that there is a connection to the shard's home. An old primary that wakes is
+    /// none, though it believes so: where that is possible, it is asked first who is.
+    pub(super) async fn connect(&mut self) -> Result<(), BrokerError> {
+        if self.topology.has_successors() && (self.in_doubt || self.topology.age() > CONFIRMED) {
+            self.topology.confirm(CONFIRMED.min(self.timeout)).await;
+        }
+        self.in_doubt = false;
+        let layout = Arc::clone(&self.layouts.borrow());
+        let home = layout.home(self.shard);
+        let address = home.address().clone();
+        if self
+            .link
+            .as_ref()
+            .is_some_and(|link| link.address == address)
+        {
+            return Ok(());
+        }
+        self.link = None;
+        let made = {
+            let preparation = self.prepare(home, address.clone());
+            tokio::select! {
+                made = preparation => made.map_err(|error| home.explain(&error)),
+                () = moved(self.layouts.clone(), self.shard, &address) => Err(
+                    BrokerError::Unavailable(format!("{address} does not have the shard any more")),
+                ),
+            }
+        };
+        self.link = Some(made?);
+        self.open.retain(|(server, _)| *server != address);
+        Ok(())
+    }
+
+    async fn prepare(&self, home: &Connector, address: Address) -> RedisResult<Link> {
+        let mut connection = home.commands(self.timeout).await?;
+        let mut preparation = pipe();
+        // What the old connection still holds would be accepted after what is sent from now on,
+        // and in doubt be overtaken. A user who may not do this does without.
+        let open = self.open.iter().filter(|(server, _)| *server == address);
+        for (_, name) in open.filter(|_| self.terms.knows_itself) {
+            let mut kill = cmd("CLIENT");
+            kill.arg("KILL").arg("ID").arg(&name.id);
+            preparation.add_command(kill.arg("ADDR").arg(&name.address).take());
+        }
+        preparation
+            .add_command(cmd("CLIENT").arg("INFO").take())
+            .add_command(cmd("TIME"))
+            .add_command(cmd("SCRIPT").arg("LOAD").arg(ACCEPT).take());
+        let mut answers = connection
+            .send_packed_commands(&preparation, 0, preparation.len())
+            .await?;
+        answers.pop().unwrap_or(Value::Nil).extract_error()?;
+        Ok(Link {
+            clock: answers.pop().and_then(|time| Clock::parse(&time)),
+            name: answers.pop().and_then(|info| Name::parse(&info)),
+            connection,
+            address,
+        })
+    }
+
+    /// The server's time after which it is too late for what is sent now; `None` where the server
+    /// does not tell its time.
+    pub(super) fn latest(&self) -> Option<u64> {
+        let clock = self.link.as_ref()?.clock.as_ref()?;
+        let patience = PATIENCE.min(self.timeout);
+        Some(clock.ms + millis(clock.read.elapsed() + patience))
+    }
+
+    /// Sends a batch and awaits its answers, and then the replicas where something was written for
+    /// them. When the shard gets another home meanwhile, or the connection breaks, it is given up.
+    ///
+    /// After a move the old connection is not ended by CLIENT KILL as after a break. A server that
+    /// has given a shard away refuses what it still finds; one that does not know yet that it has
+    /// a successor loses what it accepts, and one that wakes finds it to be too late.
+    pub(super) async fn send(&mut self, mut batch: Pipeline, written: bool) -> Sent {
+        let Some(link) = &mut self.link else {
+            return Sent::failed("there is no connection".into());
+        };
+        let asks = link
+            .clock
+            .as_ref()
+            .is_some_and(|clock| clock.read.elapsed() > CLOCK_AGE);
+        if asks {
+            batch.cmd("TIME");
+        }
+        let began = Instant::now();
+        let mut answers = None;
+        let replicated = {
+            let (mut sends, mut waits) = (link.connection.clone(), link.connection.clone());
+            let sending = async {
+                answers = Some(sends.send_packed_commands(&batch, 0, batch.len()).await);
+            };
+            let replicas = if written { self.terms.replicas } else { 0 };
+            let waiting = async {
+                if replicas == 0 {
+                    return Ok(Value::Int(0));
+                }
+                let time = millis(WAIT.min(self.timeout / 2));
+                let wait = cmd("WAIT").arg(replicas).arg(time).take();
+                waits.send_packed_command(&wait).await?.extract_error()
+            };
+            tokio::select! {
+                // In this order: WAIT covers what its connection has written before it.
+                ((), count) = future::join(sending, waiting) => count
+                    .map(|count| matches!(count, Value::Int(count) if count >= replicas.into()))
+                    .map_err(|error| error.to_string()),
+                () = moved(self.layouts.clone(), self.shard, &link.address) => {
+                    Err("the shard has moved to another server".into())
+                }
+            }
+        };
+        self.in_doubt = !matches!(replicated, Ok(true)) || began.elapsed() > SILENCE;
+        let (mut answers, failure) = match (answers, replicated) {
+            (Some(Ok(answers)), Ok(replicated)) => {
+                let mut sent = Sent {
+                    answers: Some(answers),
+                    replicated,
+                    failure: None,
+                };
+                if asks {
+                    let time = sent.answers.as_mut().and_then(Vec::pop);
+                    link.clock = time.and_then(|time| Clock::parse(&time));
+                }
+                return sent;
+            }
+            (Some(Ok(answers)), Err(error)) => (Some(answers), error),
+            (Some(Err(error)), _) => (None, error.to_string()),
+            (None, Err(error)) => (None, error),
+            (None, Ok(_)) => (None, "there is no answer".into()),
+        };
+        if asks && let Some(answers) = &mut answers {
+            answers.pop();
+        }
+        self.give_up();
+        Sent {
+            answers,
+            replicated: false,
+            failure: Some(failure),
+        }
+    }
+
+    /// Gives the connection up with something under way on it.
+    fn give_up(&mut self) {
+        if let Some(Link {
+            address,
+            name: Some(name),
+            ..
+        }) = self.link.take()
+        {
+            self.open.push((address, name));
+            if self.open.len() > MAX_OPEN {
+                self.open.remove(0);
+            }
+        }
+    }
+
+    /// Gives the connection up with nothing under way.
+    pub(super) fn leave(&mut self) {
+        self.link = None;
+    }
+
+    /// Returns when the shard's home is not where the connection leads.
+    pub(super) async fn moved(&self) {
+        match &self.link {
+            Some(link) => moved(self.layouts.clone(), self.shard, &link.address).await,
+            None => {
+                let mut layouts = self.layouts.clone();
+                let home = layouts
+                    .borrow_and_update()
+                    .home(self.shard)
+                    .address()
+                    .clone();
+                moved(layouts, self.shard, &home).await;
+            }
+        }
+    }
+}
+
+/// Returns when a shard's home is not at this address.
+async fn moved(mut layouts: watch::Receiver<Arc<Layout>>, shard: u16, address: &Address) {
+    let left = layouts.wait_for(|layout| layout.home(shard).address() != address);
+    if left.await.is_err() {
+        // Nobody looks for changes any more: the process ends.
+        future::pending::<()>().await;
+    }
+}
+
+impl Sent {
+    fn failed(reason: String) -> Self {
+        Self {
+            answers: None,
+            replicated: false,
+            failure: Some(reason),
+        }
+    }
+}
+
+impl Name {
+    fn parse(info: &Value) -> Option<Self> {
+        let Value::BulkString(info) = info else {
+            return None;
+        };
+        let info = std::str::from_utf8(info).ok()?;
+        let field = |name: &str| {
+            let mut fields = info.split_ascii_whitespace();
+            fields.find_map(|field| Some(field.strip_prefix(name)?.to_string()))
+        };
+        Some(Self {
+            id: field("id=")?,
+            address: field("addr=")?,
+        })
+    }
+}
+
+impl Clock {
+    fn parse(time: &Value) -> Option<Self> {
+        Some(Self {
+            ms: entries::time(time)?,
+            read: Instant::now(),
+        })
+    }
+}
