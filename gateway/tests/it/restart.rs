@@ -7,7 +7,7 @@ use harness::{Mongo, Redis, StompClient};
 use shared::message::{RoomName, Span};
 use shared::stomp::{Command, Frame};
 
-use crate::running::{Running, backend, mongo_backend};
+use crate::running::{Running, backend, mongo_backend, redis_backend};
 
 const ROOMS: usize = 10;
 
@@ -199,6 +199,40 @@ async fn a_store_that_is_away_for_longer_than_the_journal_holds_costs_no_receipt
         "what has no receipt may be stored all the same"
     );
     storing.abort();
+}
+
+#[tokio::test]
+async fn a_redis_that_is_out_of_memory_refuses_messages_and_nothing_else() {
+    let redis = Redis::start().await;
+    let backend = redis_backend(&redis, &[]).await;
+    let gateway = backend.gateway(&[]).await;
+    let mut reader = gateway.client("reader").await;
+    reader.subscribe("s", "/topic/rooms/r", &[]).await.unwrap();
+    limit_memory(&redis, 1).await;
+    let mut sender = gateway.client("kim").await;
+    send(&mut sender, 1).await;
+    let refused = sender.expect(Command::Error).await.unwrap();
+    assert_eq!(refused.header("code"), Some("journal-full"));
+    assert_eq!(refused.header("receipt-id"), Some("1"));
+    let failures = &gateway.metrics.gateway.publish_failures;
+    assert_eq!(failures.with_label_values(&["journal-full"]).get(), 1);
+
+    // Who only listens stays, who comes back can, and the gateway is of use to them.
+    assert!(gateway.readiness.is_ready());
+    let mut sender = gateway.client("kim").await;
+    let past = [("history", "5")];
+    let told = sender.subscribe("s", "/topic/rooms/r", &past).await;
+    assert_eq!(told.unwrap().header("recovered"), Some("true"));
+    limit_memory(&redis, 0).await;
+    send(&mut sender, 1).await;
+    assert_eq!(reader.message().await.unwrap().body, "1");
+}
+
+async fn limit_memory(redis: &Redis, octets: u64) {
+    let mut connection = redis.connection().await;
+    let mut limit = redis::cmd("CONFIG");
+    limit.arg("SET").arg("maxmemory").arg(octets);
+    limit.query_async::<()>(&mut connection).await.unwrap();
 }
 
 /// A message of this number, under its key; every second one is to be stored.
