@@ -95,7 +95,7 @@ pub trait Broker: Send + Sync + 'static {
     /// a draft whose `idempotency_key` its sender used in this room within [`IDEMPOTENCY_WINDOW`]
     /// is not accepted again but answered with the first one's id (at-least-once only).
     /// *Series*: once a draft of a series was not accepted, those that were published after it are
-    /// not accepted either; only when the journal is full may some that were on their way be.
+    /// not accepted either, but for some that were on their way to other shards.
     /// *Truth*: `Ok` is the backend's own answer. An error other than [`PublishError::Full`] and
     /// [`PublishError::Overloaded`] leaves open whether it was accepted; the same key asks again.
     ///

@@ -9,13 +9,16 @@ mod live;
 mod lossy;
 mod once;
 mod recent;
+mod redis_failover;
 mod redis_faults;
 mod redis_link;
 mod redis_moves;
 mod redis_publish;
+mod redis_replicas;
 mod redis_setup;
 mod redis_topology;
 mod servers;
+mod stream;
 mod unjournaled;
 mod valve;
 

@@ -11,6 +11,7 @@ use redis::{Cmd, Value, cmd};
 use tokio::time::{Instant, sleep};
 use tracing::{debug, info, warn};
 
+use super::acceptance::millis;
 use super::commands::Commands;
 use super::entries::{self, StreamEntry};
 use super::keys::{self, GROUP};
@@ -28,6 +29,12 @@ const LOOK_TIMEOUT: Duration = Duration::from_secs(4);
 
 /// How often the servers of a cluster are read while there is nothing.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// How long replicas may take to have what was read.
+const WAIT: Duration = Duration::from_secs(1);
+
+/// How long it may take to ask who is the primary where they have not.
+const CONFIRMED: Duration = Duration::from_secs(3);
 
 /// How long a shard whose server did not answer is left alone, so that the others are read.
 const REST: Duration = Duration::from_millis(500);
@@ -52,6 +59,8 @@ pub(super) struct JournalFeed {
     /// No command can name the journals of two servers, and a blocking one would hold up those of
     /// the same server behind it.
     by_shard: bool,
+    /// How many replicas must have what is handed out.
+    replicas: u8,
     /// Blocking reads have a connection of their own: they hold up what comes behind them.
     reader: Commands,
     writer: Commands,
@@ -100,6 +109,11 @@ impl JournalFeed {
             takeover_after: settings.takeover_after,
             takes_over: !settings.without.has(Protection::Takeover),
             by_shard,
+            replicas: if settings.without.has(Protection::ReplicaWait) {
+                0
+            } else {
+                settings.wanted_replicas()
+            },
             reader: if by_shard {
                 commands(LOOK_TIMEOUT).once()
             } else {
@@ -222,14 +236,16 @@ impl JournalFeed {
             (shards, command)
         });
         let answers = self.ask(commands.collect()).await?;
+        let read = answers
+            .into_iter()
+            .flat_map(|answer| entries::read(answer, &self.journals));
+        let read: Vec<_> = read.collect();
         let mut more = Vec::new();
-        for answer in answers {
-            for (shard, entries) in entries::read(answer, &self.journals) {
-                if entries.len() >= share {
-                    more.push(shard);
-                }
-                self.hand_over(shard, entries);
+        for (shard, entries) in self.lasting(read).await? {
+            if entries.len() >= share {
+                more.push(shard);
             }
+            self.hand_over(shard, entries);
         }
         Ok(more)
     }
@@ -281,7 +297,9 @@ impl JournalFeed {
                 shard, "took over from a silent persister"
             );
         }
-        self.hand_over(shard, entries);
+        for (shard, entries) in self.lasting(vec![(shard, entries)]).await? {
+            self.hand_over(shard, entries);
+        }
         if let Some(cursor) = next {
             self.sweeps.push_front(Sweep {
                 shard,
@@ -290,6 +308,45 @@ impl JournalFeed {
             });
         }
         Ok(())
+    }
+
+    /// Keeps of what was read what lasts: what a primary has that loses its place before a replica
+    /// has it was never accepted, and is sent again; stored, it would be there twice. When the
+    /// replicas have not got it in time, it counts if the server is the primary still.
+    async fn lasting(
+        &mut self,
+        read: Vec<(usize, Vec<StreamEntry>)>,
+    ) -> Result<Vec<(usize, Vec<StreamEntry>)>, BrokerError> {
+        let read: Vec<_> = (read.into_iter())
+            .filter(|(_, entries)| !entries.is_empty())
+            .collect();
+        if self.replicas == 0 || read.is_empty() {
+            return Ok(read);
+        }
+        let shards: BTreeSet<usize> = read.iter().map(|(shard, _)| *shard).collect();
+        let layout = self.topology.layout();
+        let home = |shard: &usize| layout.home(*shard as u16).address();
+        let servers: BTreeMap<_, usize> = shards.iter().map(|at| (home(at), *at)).collect();
+        let wait = cmd("WAIT").arg(self.replicas).arg(millis(WAIT)).take();
+        let waits = servers.values().map(|shard| (*shard as u16, wait.clone()));
+        let before = self.reader.connections();
+        let answers = self.reader.spread(waits.collect()).await;
+        let enough = |answer: &Result<Value, BrokerError>| matches!(answer, Ok(Value::Int(count)) if *count >= self.replicas.into());
+        if self.reader.connections() == before && answers.iter().all(enough) {
+            return Ok(read);
+        }
+        let confirmed = self.topology.confirm(CONFIRMED).await;
+        let now = self.topology.layout();
+        let (last, gone): (Vec<_>, Vec<_>) = read
+            .into_iter()
+            .partition(|(shard, _)| confirmed && now.home(*shard as u16).address() == home(shard));
+        self.in_doubt.extend(gone.iter().map(|(shard, _)| shard));
+        if last.is_empty() {
+            return Err(BrokerError::Unavailable(
+                "what was read from Redis may not last: it is read again".into(),
+            ));
+        }
+        Ok(last)
     }
 
     /// The start of a read as this consumer, of at most so many entries from each stream.

@@ -151,6 +151,11 @@ impl Driver {
                 self.pause().await;
                 continue;
             }
+            // A connection may have taken long to come.
+            self.drop_hopeless();
+            if self.batch.is_empty() {
+                continue;
+            }
             let commands = self.commands();
             let journaled = |queued: &Queued| matches!(queued.request.content, Content::Message(_));
             let journaled = self.batch.iter().any(journaled);

@@ -23,19 +23,28 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// How long one wait for replicas may take before the batch is sent again.
 const WAIT: Duration = Duration::from_secs(1);
 
+/// How long who has what may not have been confirmed before it is asked again, and how long that
+/// may take: without Sentinels that answer, a primary is believed to be one.
+const CONFIRMED: Duration = Duration::from_secs(3);
+
+/// An answer that took longer than this may come from a server that was frozen.
+const SILENCE: Duration = Duration::from_millis(500);
+
 /// How long a server's clock is believed to go as ours does.
 const CLOCK_AGE: Duration = Duration::from_secs(60);
 
 /// The most servers on which something may still lie that is remembered.
 const MAX_OPEN: usize = 16;
 
-/// The server is asked the time with the batch that is due.
 pub(super) struct Track {
+    topology: Topology,
     layouts: watch::Receiver<Arc<Layout>>,
     shard: u16,
     timeout: Duration,
     terms: Arc<Terms>,
     link: Option<Link>,
+    /// The server was silent, or its replicas were: another may have its place.
+    in_doubt: bool,
     /// The connections, one a server, on which a batch may still be under way.
     open: Vec<(Address, Name)>,
 }
@@ -79,17 +88,24 @@ impl Track {
         terms: Arc<Terms>,
     ) -> Self {
         Self {
+            topology: topology.clone(),
             layouts: topology.watch(),
             shard,
             timeout,
             terms,
             link: None,
+            in_doubt: false,
             open: Vec::new(),
         }
     }
 
-    /// Sees to it that there is a connection to the shard's home.
+    /// Sees to it that there is a connection to the shard's home. An old primary that wakes is
+    /// none, though it believes so: where that is possible, it is asked first who is.
     pub(super) async fn connect(&mut self) -> Result<(), BrokerError> {
+        if self.topology.has_successors() && (self.in_doubt || self.topology.age() > CONFIRMED) {
+            self.topology.confirm(CONFIRMED.min(self.timeout)).await;
+        }
+        self.in_doubt = false;
         let layout = Arc::clone(&self.layouts.borrow());
         let home = layout.home(self.shard);
         let address = home.address().clone();
@@ -167,6 +183,7 @@ impl Track {
         if asks {
             batch.cmd("TIME");
         }
+        let began = Instant::now();
         let mut answers = None;
         let replicated = {
             let (mut sends, mut waits) = (link.connection.clone(), link.connection.clone());
@@ -192,6 +209,7 @@ impl Track {
                 }
             }
         };
+        self.in_doubt = !matches!(replicated, Ok(true)) || began.elapsed() > SILENCE;
         let (mut answers, failure) = match (answers, replicated) {
             (Some(Ok(answers)), Ok(replicated)) => {
                 let mut sent = Sent {

@@ -59,6 +59,11 @@ impl Valve {
         self.asks.send_replace(Passage::Subscribes(count));
     }
 
+    /// Holds back what the client asks.
+    pub(super) fn shut_asks(&self) {
+        self.asks.send_replace(Passage::Shut);
+    }
+
     /// Holds back what the server sends.
     pub(super) fn shut_answers(&self) {
         self.answers.send_replace(Passage::Shut);
@@ -88,6 +93,11 @@ async fn carry(
         let Ok(length @ 1..) = from.read(&mut octets).await else {
             return;
         };
+        // It may have been shut while this waited for something to carry.
+        let open = changed.wait_for(|now| !matches!(now, Passage::Shut));
+        if open.await.is_err() {
+            return;
+        }
         let read = &octets[..length];
         let word = b"$9\r\nSUBSCRIBE";
         let subscribes = read.windows(word.len()).filter(|part| part == word).count();

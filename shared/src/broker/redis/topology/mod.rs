@@ -50,6 +50,8 @@ struct Watched {
     cluster: bool,
     successors: bool,
     layout: watch::Sender<Arc<Layout>>,
+    /// When the last asking began that has been answered.
+    confirmed: watch::Sender<Instant>,
     suspected: Arc<Notify>,
     watching: AbortHandle,
 }
@@ -77,6 +79,7 @@ impl Topology {
             .map_err(|error| BrokerError::Misconfigured(format!("{error}")))?;
         let source = source(&servers, settings.shards);
         let whom = Servers::redacted(url);
+        let confirmed = watch::Sender::new(Instant::now());
         let first = insist(settings.connect_timeout, &whom, || source.look(None)).await?;
         let layout = watch::Sender::new(Arc::new(first));
         let suspected = Arc::new(Notify::new());
@@ -87,12 +90,18 @@ impl Topology {
             Expected::new(cluster, settings),
             Arc::clone(metrics),
         );
-        let watching = watch(source, layout.clone(), Arc::clone(&suspected));
+        let watching = watch(
+            source,
+            layout.clone(),
+            confirmed.clone(),
+            Arc::clone(&suspected),
+        );
         let both = async move { tokio::join!(watching, health) };
         Ok(Self(Arc::new(Watched {
             cluster,
             successors: servers.arrangement != Arrangement::Single,
             layout,
+            confirmed,
             suspected,
             watching: tokio::spawn(both).abort_handle(),
         })))
@@ -111,6 +120,23 @@ impl Topology {
     /// Asks who has what at once: something shows that it may have changed.
     pub(super) fn suspect(&self) {
         self.0.suspected.notify_one();
+    }
+
+    /// Asks at once, and returns when what is known is not older than this call, or the time is
+    /// over.
+    pub(super) async fn confirm(&self, within: Duration) -> bool {
+        let asked = Instant::now();
+        let mut confirmed = self.0.confirmed.subscribe();
+        self.suspect();
+        let newer = confirmed.wait_for(|began| *began >= asked);
+        timeout(within, newer)
+            .await
+            .is_ok_and(|newer| newer.is_ok())
+    }
+
+    /// How long ago it was last asked, and answered, who has what.
+    pub(super) fn age(&self) -> Duration {
+        self.0.confirmed.borrow().elapsed()
     }
 
     /// Whether it is a Redis Cluster.
@@ -193,17 +219,21 @@ async fn insist<'a, T>(
 async fn watch(
     source: Box<dyn Source>,
     layout: watch::Sender<Arc<Layout>>,
+    confirmed: watch::Sender<Instant>,
     suspected: Arc<Notify>,
 ) {
     loop {
         let pause = Duration::from_millis(fastrand::u64(ASK_EVERY));
         let _ = timeout(pause, suspected.notified()).await;
         let before = Arc::clone(&layout.borrow());
+        let began = Instant::now();
         match source.look(Some(&before)).await {
-            Ok(now) if now == *before => {}
             Ok(now) => {
-                info!(before = %*before, %now, "shards have moved");
-                layout.send_replace(Arc::new(now));
+                if now != *before {
+                    info!(before = %*before, %now, "shards have moved");
+                    layout.send_replace(Arc::new(now));
+                }
+                confirmed.send_replace(began);
             }
             Err(error) => debug!(%error, "it is not known who has which shard"),
         }
