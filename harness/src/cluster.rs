@@ -119,6 +119,17 @@ impl Cluster {
         &self.nodes[self.home(shard).await]
     }
 
+    /// The masters.
+    pub async fn masters(&self) -> Vec<&Redis> {
+        let mut masters = Vec::new();
+        for node in self.nodes.iter().filter(|node| node.is_running()) {
+            if itself(node).await.is_some_and(|says| says.master) {
+                masters.push(node);
+            }
+        }
+        masters
+    }
+
     /// A connection to the master that has a shard, for the test's own commands.
     ///
     /// # Panics
@@ -216,10 +227,9 @@ impl Cluster {
         let from = &self.nodes[self.home(shard).await];
         let source = itself(from).await.expect("a master answers").id;
         let mut masters = Vec::new();
-        for node in self.nodes.iter().filter(|node| node.is_running()) {
-            if let Some(says) = itself(node).await.filter(|says| says.master) {
-                masters.push((node, says.id));
-            }
+        for master in self.masters().await {
+            let says = itself(master).await.expect("a master answers");
+            masters.push((master, says.id));
         }
         masters.sort_by(|(_, one), (_, other)| one.cmp(other));
         let at = masters.iter().position(|(_, id)| *id == source);

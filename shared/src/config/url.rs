@@ -45,12 +45,14 @@ impl BrokerUrl {
     /// How many replicas must have a message before it is accepted, where nothing else is said:
     /// one, where a replica may take its primary's place.
     pub fn replicas(&self) -> u8 {
-        match self {
-            Self::Redis(url) => {
-                u8::from(url.contains("+sentinel://") || url.contains("+cluster://"))
-            }
-            Self::Memory => 0,
-        }
+        let several = match self {
+            Self::Redis(url) => url
+                .split(':')
+                .next()
+                .is_some_and(|scheme| scheme.contains('+')),
+            Self::Memory => false,
+        };
+        u8::from(several)
     }
 }
 
@@ -174,7 +176,9 @@ mod tests {
             "redis+sentinel://u:p@a,b:26380/mymaster/1?sentinel_password=s",
             "rediss+cluster://a,b",
         ] {
-            assert_eq!(url.parse(), Ok(BrokerUrl::Redis(url.into())));
+            let parsed: BrokerUrl = url.parse().unwrap();
+            assert_eq!(parsed, BrokerUrl::Redis(url.into()));
+            assert_eq!(parsed.replicas(), u8::from(url.contains('+')));
         }
     }
 

@@ -4,6 +4,7 @@ mod accept;
 mod earlier;
 mod ephemeral;
 mod feed;
+mod flow;
 mod live;
 mod lossy;
 mod once;
@@ -11,10 +12,12 @@ mod recent;
 mod redis_failover;
 mod redis_faults;
 mod redis_link;
+mod redis_moves;
 mod redis_publish;
 mod redis_replicas;
 mod redis_setup;
 mod redis_topology;
+mod servers;
 mod stream;
 mod unjournaled;
 mod valve;
@@ -31,6 +34,8 @@ use shared::message::{Draft, IdempotencyKey, Message, MessageId, RoomName, Serie
 use shared::metrics::Metrics;
 use tokio::time::timeout;
 
+use self::servers::Server;
+
 /// Runs each function once per backend.
 macro_rules! on_every_backend {
     ($($name:ident),* $(,)?) => {
@@ -46,6 +51,18 @@ macro_rules! on_every_backend {
                 super::$name(crate::broker_conformance::Kind::Redis).await;
             })*
         }
+        mod sentinel {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() {
+                super::$name(crate::broker_conformance::Kind::Sentinel).await;
+            })*
+        }
+        mod cluster {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() {
+                super::$name(crate::broker_conformance::Kind::Cluster).await;
+            })*
+        }
     };
 }
 use on_every_backend;
@@ -55,6 +72,8 @@ use on_every_backend;
 enum Kind {
     Memory,
     Redis,
+    Sentinel,
+    Cluster,
 }
 
 /// A backend of a test's own.
@@ -63,7 +82,7 @@ struct Backend {
     metrics: Metrics,
     /// The broker inside this process is one and the same for all.
     memory: Option<Arc<dyn Broker>>,
-    server: Option<Redis>,
+    server: Server,
 }
 
 impl Backend {
@@ -72,13 +91,13 @@ impl Backend {
     }
 
     async fn start_with(kind: Kind, change: impl FnOnce(&mut BrokerSettings)) -> Self {
-        let server = match kind {
-            Kind::Memory => None,
-            Kind::Redis => Some(Redis::start().await),
+        let server = Server::start(kind).await;
+        let url = match &server {
+            Server::None => BrokerUrl::Memory,
+            Server::Redis(redis) => BrokerUrl::Redis(redis.url()),
+            Server::Sentinel(set) => BrokerUrl::Redis(set.url()),
+            Server::Cluster(cluster) => BrokerUrl::Redis(cluster.url()),
         };
-        let url = server
-            .as_ref()
-            .map_or(BrokerUrl::Memory, |redis| BrokerUrl::Redis(redis.url()));
         let mut settings = settings(url);
         change(&mut settings);
         let metrics = Metrics::new();
@@ -88,7 +107,7 @@ impl Backend {
                     .await
                     .expect("it opens"),
             ),
-            Kind::Redis => None,
+            Kind::Redis | Kind::Sentinel | Kind::Cluster => None,
         };
         Self {
             settings,
@@ -115,7 +134,10 @@ impl Backend {
     }
 
     fn redis(&mut self) -> &mut Redis {
-        self.server.as_mut().expect("this backend is Redis")
+        match &mut self.server {
+            Server::Redis(redis) => redis,
+            _ => panic!("this backend is not a single Redis"),
+        }
     }
 
     fn reconnects(&self, link: &str) -> u64 {

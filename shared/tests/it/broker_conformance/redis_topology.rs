@@ -19,7 +19,7 @@ async fn opens(url: String) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_sentinels_do_not_watch_or_no_sentinel_names_is_said() {
-    let set = Sentinel::start().await;
+    let mut set = Sentinel::start().await;
     let url = set.url();
     let line = refusal(url.replace("/roomcast", "/rumcast"), |_| {}).await;
     assert!(
@@ -33,6 +33,24 @@ async fn what_sentinels_do_not_watch_or_no_sentinel_names_is_said() {
     )
     .await;
     assert!(line.contains("is no Sentinel"), "{line}");
+    // A replica that a Sentinel takes for a primary.
+    let replica = set.servers()[1].port();
+    let mut monitor = cmd("SENTINEL");
+    monitor
+        .arg("MONITOR")
+        .arg("wrong")
+        .arg("127.0.0.1")
+        .arg(replica)
+        .arg(3);
+    let monitored: redis::RedisResult<()> = set.sentinels()[0].ask(&monitor).await;
+    monitored.unwrap();
+    let mut wrong = settings(BrokerUrl::Redis(url.replace("/roomcast", "/wrong")));
+    wrong.connect_timeout = Duration::from_secs(1);
+    match open(&wrong, &Metrics::new(), Earlier::default()).await {
+        Err(BrokerError::Unavailable(line)) => assert!(line.contains("not a primary"), "{line}"),
+        Err(other) => panic!("{other:?}"),
+        Ok(_) => panic!("a replica is used"),
+    }
     let sentinel = url.split([',', '/']).nth(2).unwrap();
     let line = refusal(format!("redis://{sentinel}"), |_| {}).await;
     assert!(line.contains("give redis+sentinel://"), "{line}");

@@ -2,16 +2,23 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Mutex, OnceLock};
+use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use redis::{ConnectionInfo, Value, from_redis_value, pipe};
+use tokio::time::Instant;
 
 use super::inquiry::{Answers, Inquiry, together};
 use super::{Layout, MOST_ASKED, Source};
 use crate::broker::BrokerError;
 use crate::broker::redis::connect::Address;
 use crate::broker::redis::keys;
+
+/// How long a claim is believed that nobody makes any more, while there are older ones: longer than
+/// a master that is cut off from its cluster takes to see it. Only a cluster that was restored from
+/// a copy goes back.
+const FORGET_AFTER: Duration = Duration::from_secs(60);
 
 /// `redis+cluster://`.
 pub(super) struct Cluster {
@@ -23,6 +30,8 @@ pub(super) struct Cluster {
     nodes: Inquiry,
     /// The slot of each shard, and behind them that of the number of shards.
     slots: OnceLock<Vec<u16>>,
+    /// The epoch of the claim on each slot that was believed last, and when it was last heard.
+    believed: Mutex<Vec<Option<(u64, Instant)>>>,
 }
 
 /// What a node says about who has what.
@@ -49,6 +58,7 @@ impl Cluster {
             seeds,
             learned: Mutex::default(),
             slots: OnceLock::new(),
+            believed: Mutex::default(),
         }
     }
 
@@ -70,18 +80,39 @@ impl Cluster {
             return Err(together(failures));
         };
         let slots = self.slots(node).await?;
-        let nodes = views.iter().flat_map(|(_, view)| &view.nodes);
-        *self.learned() = nodes.cloned().collect();
-        let ranges: Vec<&Range> = views.iter().flat_map(|(_, view)| &view.ranges).collect();
-        let homes = slots.iter().enumerate().map(|(shard, slot)| {
-            let claims = ranges
-                .iter()
-                .filter(|range| (range.first..=range.last).contains(slot));
+        let views: Vec<View> = views.into_iter().map(|(_, view)| view).collect();
+        *self.learned() = views.iter().flat_map(|view| view.nodes.clone()).collect();
+        self.chosen(slots, &views, before, Instant::now())
+    }
+
+    /// The master of each slot, by the newest claim of all views.
+    fn chosen(
+        &self,
+        slots: &[u16],
+        views: &[View],
+        before: Option<&Layout>,
+        now: Instant,
+    ) -> Result<Vec<Address>, BrokerError> {
+        let mut believed = self
+            .believed
+            .lock()
+            .expect("no one panics while holding it");
+        believed.resize(slots.len(), None);
+        let known = slots.iter().zip(believed.iter_mut()).enumerate();
+        let homes = known.map(|(at, (slot, believed))| {
+            let ranges = views.iter().flat_map(|view| &view.ranges);
+            let claims = ranges.filter(|range| (range.first..=range.last).contains(slot));
             if let Some(newest) = claims.max_by_key(|range| range.epoch) {
-                return Ok(newest.master.clone());
+                let older = believed.is_some_and(|(epoch, seen): (u64, Instant)| {
+                    newest.epoch < epoch && now.duration_since(seen) < FORGET_AFTER
+                });
+                if !older {
+                    *believed = Some((newest.epoch, now));
+                    return Ok(newest.master.clone());
+                }
             }
-            // Nobody has it: whoever had it says so best.
-            let before = before.and_then(|before| before.addresses().nth(shard));
+            // Nobody has it, or only one who has lost it says so: it is where it was.
+            let before = before.and_then(|before| before.addresses().nth(at));
             before.cloned().ok_or_else(|| {
                 BrokerError::Unavailable(format!("no node of the Redis Cluster has slot {slot}"))
             })
@@ -214,4 +245,81 @@ fn named(node: &Value, asked: &Address) -> Option<(Address, String)> {
         from_redis_value(port.clone()).ok()?,
     );
     Some((address, from_redis_value(id.clone()).ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use redis::IntoConnectionInfo;
+
+    use super::*;
+
+    fn says(master: &str, epoch: u64) -> View {
+        let range = Range {
+            first: 5,
+            last: 9,
+            master: Address::new(master, 6379),
+            epoch,
+        };
+        View {
+            ranges: vec![range],
+            nodes: BTreeSet::new(),
+        }
+    }
+
+    #[test]
+    fn a_master_that_has_lost_its_slots_is_not_believed() {
+        let access = "redis://a".into_connection_info().unwrap();
+        let cluster = Cluster::new(access.clone(), Vec::new(), 1);
+        let start = Instant::now();
+        let mut before: Option<Layout> = None;
+        for (views, seconds, master) in [
+            (vec![says("old", 1)], 0, "old"),
+            (vec![says("old", 1), says("new", 7)], 10, "new"),
+            (vec![says("new", 7), says("old", 1)], 20, "new"),
+            (vec![says("old", 1)], 30, "new"),
+            (vec![], 40, "new"),
+            // The cluster was restored from a copy.
+            (vec![says("old", 2)], 90, "old"),
+        ] {
+            let now = start + Duration::from_secs(seconds);
+            let homes = cluster
+                .chosen(&[5, 9], &views, before.as_ref(), now)
+                .unwrap();
+            assert_eq!(
+                homes,
+                vec![Address::new(master, 6379); 2],
+                "after {seconds} s"
+            );
+            before = Some(Layout::new(&access, &homes).unwrap());
+        }
+    }
+
+    #[test]
+    fn a_node_without_a_host_is_where_the_one_that_was_asked_is() {
+        let word = |text: &str| Value::BulkString(text.into());
+        let asked = Address::new("10.0.0.1", 7000);
+        for (host, address) in [
+            (
+                word("redis-1.example"),
+                Address::new("redis-1.example", 7001),
+            ),
+            (word("fd00::1"), Address::new("fd00::1", 7001)),
+            (Value::Nil, Address::new("10.0.0.1", 7001)),
+            (word(""), Address::new("10.0.0.1", 7001)),
+            (word("?"), Address::new("10.0.0.1", 7001)),
+        ] {
+            let node = Value::Array(vec![host, Value::Int(7001), word("id")]);
+            assert_eq!(named(&node, &asked), Some((address, "id".into())));
+        }
+        assert_eq!(Address::new("fd00::1", 7001).to_string(), "[fd00::1]:7001");
+    }
+
+    #[test]
+    fn a_slot_without_a_master_is_an_error_at_first() {
+        let access = "redis://a".into_connection_info().unwrap();
+        let cluster = Cluster::new(access, Vec::new(), 1);
+        let homes = cluster.chosen(&[5, 4], &[says("a", 1)], None, Instant::now());
+        let error = homes.unwrap_err().to_string();
+        assert!(error.contains("slot 4"), "{error}");
+    }
 }

@@ -5,6 +5,8 @@ mod inquiry;
 mod layout;
 mod sentinel;
 mod single;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 use std::time::Duration;
