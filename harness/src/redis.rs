@@ -231,6 +231,18 @@ impl Redis {
         limit.expect("the server takes any limit");
     }
 
+    /// Closes the connections of its replicas. Frozen ones do not come back, and have nothing of what
+    /// it is told from then on, not even in their sockets.
+    ///
+    /// # Panics
+    /// When the server does not answer.
+    pub async fn drop_replicas(&self) {
+        let mut kill = redis::cmd("CLIENT");
+        kill.arg("KILL").arg("TYPE").arg("replica");
+        let killed: redis::RedisResult<u64> = kill.query_async(&mut self.connection().await).await;
+        killed.expect("the server closes connections");
+    }
+
     /// What it has logged.
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.dir.join("redis.log")).unwrap_or_default()

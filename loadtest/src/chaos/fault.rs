@@ -226,6 +226,7 @@ impl Blow {
                 others
                     .filter(|server| server.port() != primary)
                     .for_each(Redis::pause);
+                set.primary().await.drop_replicas().await;
                 sleep(AHEAD).await;
                 set.kill_primary().await;
                 set.resume();
@@ -237,6 +238,9 @@ impl Blow {
                 others
                     .filter(|node| node.port() != master)
                     .for_each(|node| node.pause());
+                for node in cluster.nodes().iter().filter(|node| node.port() == master) {
+                    node.drop_replicas().await;
+                }
                 sleep(AHEAD).await;
                 let nodes = cluster.nodes().iter_mut();
                 nodes

@@ -72,7 +72,12 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         name: "storm",
         about: "5,000 clients, and every gateway restarted, one after the other",
         faults: &[Fault::Roll],
-        load: |load| (load.rooms, load.members, load.senders, load.rate) = (500, 10, 1, 100.0),
+        load: |load| {
+            (load.rooms, load.members, load.senders, load.rate) = (500, 10, 1, 100.0);
+            // Two cores need a while for as many, and must not take those that wait for dead.
+            load.heart_beat = Duration::from_secs(15);
+            load.start_within = Duration::from_secs(180);
+        },
         measured: true,
         ..PLAIN
     },
