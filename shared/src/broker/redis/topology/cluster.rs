@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use super::inquiry::{Answers, Inquiry, together};
 use super::{Layout, MOST_ASKED, Source};
 use crate::broker::BrokerError;
+use crate::broker::redis::check::field;
 use crate::broker::redis::connect::Address;
 use crate::broker::redis::keys;
 
@@ -38,6 +39,8 @@ pub(super) struct Cluster {
 struct View {
     ranges: Vec<Range>,
     nodes: BTreeSet<Address>,
+    /// How many masters there are.
+    size: usize,
 }
 
 /// Slots that one master claims.
@@ -93,6 +96,15 @@ impl Cluster {
         before: Option<&Layout>,
         now: Instant,
     ) -> Result<Vec<Address>, BrokerError> {
+        // One alone may have slept through its own replacement.
+        let size = views.iter().map(|view| view.size).max().unwrap_or(1);
+        let needed = size.min(MOST_ASKED) / 2 + 1;
+        if views.len() < needed {
+            return Err(BrokerError::Unavailable(format!(
+                "{} nodes of the Redis Cluster answer and find it well, {needed} are needed",
+                views.len()
+            )));
+        }
         let mut believed = self
             .believed
             .lock()
@@ -163,9 +175,11 @@ impl Cluster {
             )));
         }
         let epochs = epochs_of(&epochs);
+        let size = field(&info, "cluster_size").and_then(|size| size.parse().ok());
         let mut view = View {
             ranges: Vec::new(),
             nodes: BTreeSet::new(),
+            size: size.unwrap_or(1),
         };
         for range in slots {
             let [Value::Int(first), Value::Int(last), nodes @ ..] = &range[..] else {
@@ -263,6 +277,7 @@ mod tests {
         View {
             ranges: vec![range],
             nodes: BTreeSet::new(),
+            size: 1,
         }
     }
 
@@ -277,7 +292,6 @@ mod tests {
             (vec![says("old", 1), says("new", 7)], 10, "new"),
             (vec![says("new", 7), says("old", 1)], 20, "new"),
             (vec![says("old", 1)], 30, "new"),
-            (vec![], 40, "new"),
             // The cluster was restored from a copy.
             (vec![says("old", 2)], 90, "old"),
         ] {
@@ -312,6 +326,24 @@ mod tests {
             assert_eq!(named(&node, &asked), Some((address, "id".into())));
         }
         assert_eq!(Address::new("fd00::1", 7001).to_string(), "[fd00::1]:7001");
+    }
+
+    #[test]
+    fn one_node_of_many_is_not_believed() {
+        let access = "redis://a".into_connection_info().unwrap();
+        let cluster = Cluster::new(access, Vec::new(), 1);
+        let view = || View {
+            size: 3,
+            ..says("a", 1)
+        };
+        let one = cluster.chosen(&[5], &[view()], None, Instant::now());
+        let error = one.unwrap_err().to_string();
+        assert!(
+            error.contains("1 nodes") && error.contains("2 are needed"),
+            "{error}"
+        );
+        let two = cluster.chosen(&[5], &[view(), view()], None, Instant::now());
+        assert_eq!(two.unwrap(), [Address::new("a", 6379)]);
     }
 
     #[test]
