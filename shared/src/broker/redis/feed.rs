@@ -11,12 +11,12 @@ use redis::{Cmd, Value, cmd};
 use tokio::time::{Instant, sleep};
 use tracing::{debug, info, warn};
 
-use super::acceptance::millis;
 use super::commands::Commands;
 use super::entries::{self, StreamEntry};
 use super::keys::{self, GROUP};
+use super::lasting;
 use super::settle;
-use super::topology::Topology;
+use super::topology::{Layout, Topology};
 use crate::broker::{BrokerError, Entry, Feed, IDLE_ANSWER, Settled};
 use crate::config::{BrokerSettings, Protection};
 
@@ -29,12 +29,6 @@ const LOOK_TIMEOUT: Duration = Duration::from_secs(4);
 
 /// How often the servers of a cluster are read while there is nothing.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
-
-/// How long replicas may take to have what was read.
-const WAIT: Duration = Duration::from_secs(1);
-
-/// How long it may take to ask who is the primary where they have not.
-const CONFIRMED: Duration = Duration::from_secs(3);
 
 /// How long a shard whose server did not answer is left alone, so that the others are read.
 const REST: Duration = Duration::from_millis(500);
@@ -235,13 +229,15 @@ impl JournalFeed {
                 .arg(vec![">"; shards.len()]);
             (shards, command)
         });
-        let answers = self.ask(commands.collect()).await?;
+        let commands = commands.collect();
+        let layout = self.topology.layout();
+        let answers = self.ask(commands).await?;
         let read = answers
             .into_iter()
             .flat_map(|answer| entries::read(answer, &self.journals));
         let read: Vec<_> = read.collect();
         let mut more = Vec::new();
-        for (shard, entries) in self.lasting(read).await? {
+        for (shard, entries) in self.lasting(&layout, read).await? {
             if entries.len() >= share {
                 more.push(shard);
             }
@@ -273,6 +269,7 @@ impl JournalFeed {
                 command.arg(cursor).arg("COUNT").arg(max).take()
             }
         };
+        let layout = self.topology.layout();
         let answer = match self.ask(vec![(&[shard], command)]).await {
             Ok(mut answers) => answers.pop().unwrap_or(Value::Nil),
             // It is in doubt now, and looked through when its server is back; the others go on.
@@ -297,7 +294,7 @@ impl JournalFeed {
                 shard, "took over from a silent persister"
             );
         }
-        for (shard, entries) in self.lasting(vec![(shard, entries)]).await? {
+        for (shard, entries) in self.lasting(&layout, vec![(shard, entries)]).await? {
             self.hand_over(shard, entries);
         }
         if let Some(cursor) = next {
@@ -310,43 +307,28 @@ impl JournalFeed {
         Ok(())
     }
 
-    /// Keeps of what was read what lasts: what a primary has that loses its place before a replica
-    /// has it was never accepted, and is sent again; stored, it would be there twice. When the
-    /// replicas have not got it in time, it counts if the server is the primary still.
+    /// Keeps of what was read what [lasts](lasting::shards); the rest is in doubt.
     async fn lasting(
         &mut self,
-        read: Vec<(usize, Vec<StreamEntry>)>,
+        layout: &Layout,
+        mut read: Vec<(usize, Vec<StreamEntry>)>,
     ) -> Result<Vec<(usize, Vec<StreamEntry>)>, BrokerError> {
-        let read: Vec<_> = (read.into_iter())
-            .filter(|(_, entries)| !entries.is_empty())
-            .collect();
-        if self.replicas == 0 || read.is_empty() {
+        read.retain(|(_, entries)| !entries.is_empty());
+        let shards: BTreeSet<u16> = read.iter().map(|(shard, _)| *shard as u16).collect();
+        if self.replicas == 0 || shards.is_empty() {
             return Ok(read);
         }
-        let shards: BTreeSet<usize> = read.iter().map(|(shard, _)| *shard).collect();
-        let layout = self.topology.layout();
-        let home = |shard: &usize| layout.home(*shard as u16).address();
-        let servers: BTreeMap<_, usize> = shards.iter().map(|at| (home(at), *at)).collect();
-        let wait = cmd("WAIT").arg(self.replicas).arg(millis(WAIT)).take();
-        let waits = servers.values().map(|shard| (*shard as u16, wait.clone()));
-        let before = self.reader.connections();
-        let answers = self.reader.spread(waits.collect()).await;
-        let enough = |answer: &Result<Value, BrokerError>| matches!(answer, Ok(Value::Int(count)) if *count >= self.replicas.into());
-        if self.reader.connections() == before && answers.iter().all(enough) {
-            return Ok(read);
-        }
-        let confirmed = self.topology.confirm(CONFIRMED).await;
-        let now = self.topology.layout();
-        let (last, gone): (Vec<_>, Vec<_>) = read
-            .into_iter()
-            .partition(|(shard, _)| confirmed && now.home(*shard as u16).address() == home(shard));
-        self.in_doubt.extend(gone.iter().map(|(shard, _)| shard));
+        let last =
+            lasting::shards(&self.topology, layout, &self.reader, self.replicas, &shards).await;
+        let gone = shards.difference(&last).map(|shard| usize::from(*shard));
+        self.in_doubt.extend(gone);
         if last.is_empty() {
             return Err(BrokerError::Unavailable(
                 "what was read from Redis may not last: it is read again".into(),
             ));
         }
-        Ok(last)
+        read.retain(|(shard, _)| last.contains(&(*shard as u16)));
+        Ok(read)
     }
 
     /// The start of a read as this consumer, of at most so many entries from each stream.

@@ -10,6 +10,7 @@ mod feed;
 mod health;
 mod keys;
 mod lane;
+mod lasting;
 mod link;
 mod live;
 mod outcome;

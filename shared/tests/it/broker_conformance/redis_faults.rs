@@ -8,6 +8,7 @@ use harness::until;
 use harness::until::DEADLINE;
 use redis::cmd;
 use shared::broker::{Broker, Event};
+use shared::config::{Protection, Without};
 use shared::message::{Draft, GatewayId, MessageId, Series, Span};
 
 use super::lossy::Lossy;
@@ -388,4 +389,13 @@ async fn a_read_whose_answer_is_lost_is_handed_out_again_before_any_takeover() {
     lossy.lose_next();
     assert_eq!(ids(&entries(&mut feed, 1).await), [second]);
     assert!(lossy.has_lost());
+
+    backend.settings.without = Without::from(&[Protection::Takeover][..]);
+    let mut careless = backend.broker().await.open_feed("two").await.unwrap();
+    assert!(careless.next(1, Duration::ZERO).await.unwrap().is_empty());
+    accept(&direct, draft("a", 3)).await;
+    lossy.lose_next();
+    assert!(careless.next(1, Duration::ZERO).await.unwrap().is_empty());
+    assert!(careless.next(1, Duration::ZERO).await.unwrap().is_empty());
+    assert_eq!(direct.backlog().await.unwrap(), 2);
 }

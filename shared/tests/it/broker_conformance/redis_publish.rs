@@ -10,6 +10,7 @@ use harness::until;
 use harness::until::DEADLINE;
 use redis::cmd;
 use shared::broker::{Entry, PublishError};
+use shared::config::{Protection, Without};
 use shared::message::{GatewayId, Span};
 use tokio::sync::Notify;
 use tokio::time::timeout;
@@ -118,6 +119,13 @@ async fn an_answer_that_is_lost_on_the_way_doubles_nothing() {
         assert_eq!(direct.backlog().await.unwrap(), 2 + n as u64);
     }
     assert!(broker.publish(keyed("a", "key")).await.unwrap().repeated);
+
+    backend.settings.without = Without::from(&[Protection::PublishToken][..]);
+    let forgetful = backend.broker().await;
+    accept(&forgetful, draft("a", "between")).await;
+    lossy.lose_next();
+    accept(&forgetful, draft("a", "twice")).await;
+    assert_eq!(direct.backlog().await.unwrap(), 6);
 }
 
 #[tokio::test]

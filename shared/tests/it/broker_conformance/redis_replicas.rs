@@ -7,7 +7,7 @@ use harness::{Redis, Sentinel, until};
 use redis::cmd;
 use shared::broker::{Earlier, PublishError, open};
 use shared::config::{BrokerUrl, Protection, Without};
-use shared::message::{Draft, GatewayId, Series};
+use shared::message::{Draft, GatewayId, MessageId, Series};
 use shared::metrics::Metrics;
 
 use super::stream::broker;
@@ -202,7 +202,13 @@ async fn a_promoted_replica_with_older_data_goes_on_above_what_is_known() {
     let mut kill = cmd("CLIENT");
     kill.arg("KILL").arg("TYPE").arg("replica");
     kill.exec_async(&mut primary).await.unwrap();
-    let mut newest = accept(&broker, draft("a", "lost")).await;
+    // By a clock that is far ahead of its successor's.
+    let mut lost = draft("a", "lost");
+    let mut ahead = kept.stamp();
+    ahead.ms += 3_600_000;
+    lost.newer_than = Some(MessageId::new(ahead, 0));
+    let mut newest = accept(&broker, lost).await;
+    assert!(newest.stamp().ms >= ahead.ms);
     set.kill_primary().await;
     set.resume();
     set.promoted(before).await;
