@@ -255,7 +255,8 @@ pub enum Event {
     /// Messages that this gateway had flagged are stored.
     Stored(Vec<MessageId>),
     /// Something may have been missed, in any room: the link was down, or the hand-over was full.
-    /// What was accepted before this event and has not arrived by now must be read.
+    /// What was accepted before this event and has not arrived by now must be read. No message that
+    /// came over the new link arrives before it.
     Gap,
 }
 

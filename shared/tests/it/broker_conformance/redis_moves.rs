@@ -9,19 +9,19 @@ use harness::{Cluster, Sentinel, until};
 use redis::aio::MultiplexedConnection;
 use redis::cmd;
 use shared::broker::{Broker, Earlier, Feed, open};
-use shared::config::{BrokerUrl, Delivery};
+use shared::config::{BrokerSettings, BrokerUrl, Delivery, Protection, Without};
 use shared::metrics::Metrics;
 
 use super::flow::Flow;
 use super::{draft, ids, settings};
 
 async fn broker(url: String) -> Arc<dyn Broker> {
-    broker_with(url, Delivery::AtLeastOnce).await
+    broker_with(url, |_| {}).await
 }
 
-async fn broker_with(url: String, delivery: Delivery) -> Arc<dyn Broker> {
+async fn broker_with(url: String, change: impl FnOnce(&mut BrokerSettings)) -> Arc<dyn Broker> {
     let mut settings = settings(BrokerUrl::Redis(url));
-    settings.delivery = delivery;
+    change(&mut settings);
     let opened = open(&settings, &Metrics::new(), Earlier::default()).await;
     opened.expect("the servers answer")
 }
@@ -67,6 +67,24 @@ async fn the_link_leaves_a_frozen_primary_for_the_promoted_one() {
     .await;
     set.whole().await;
     flow.finish().await;
+}
+
+/// The control of the test above.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_its_probe_a_link_stays_with_a_frozen_primary() {
+    let set = Sentinel::start().await;
+    let probed = broker(set.url()).await;
+    let unprobed = broker_with(set.url(), |settings| {
+        settings.without = Without::from(&[Protection::LinkProbe][..]);
+    })
+    .await;
+    let (leaves, stays) = (Flow::start(&probed).await, Flow::start(&unprobed).await);
+    let before = set.primary().await.port();
+    set.pause_primary().await;
+    set.promoted(before).await;
+    leaves.gap_after(0).await;
+    leaves.goes_on().await;
+    assert_eq!(stays.gaps(), 0);
 }
 
 /// Cut off from its replicas and the Sentinels, a primary goes on answering whom it knows.
@@ -191,6 +209,10 @@ async fn what_a_server_drops_unasked_is_subscribed_again() {
         .unwrap();
 }
 
+fn at_most_once(settings: &mut BrokerSettings) {
+    settings.delivery = Delivery::AtMostOnce;
+}
+
 /// Sends until something that was accepted meanwhile comes out of the feed.
 async fn feeds(broker: &Arc<dyn Broker>, feed: &mut Box<dyn Feed>) {
     until("the feed hands out what was sent", async || {
@@ -204,7 +226,7 @@ async fn feeds(broker: &Arc<dyn Broker>, feed: &mut Box<dyn Feed>) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_feed_without_a_journal_follows_the_primary() {
     let set = Sentinel::start().await;
-    let broker = broker_with(set.url(), Delivery::AtMostOnce).await;
+    let broker = broker_with(set.url(), at_most_once).await;
     let mut feed = broker.open_feed("one").await.unwrap();
     feeds(&broker, &mut feed).await;
     let before = set.primary().await.port();
@@ -216,7 +238,7 @@ async fn a_feed_without_a_journal_follows_the_primary() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_feed_without_a_journal_hears_every_master_of_a_cluster() {
     let mut cluster = Cluster::start().await;
-    let broker = broker_with(cluster.url(), Delivery::AtMostOnce).await;
+    let broker = broker_with(cluster.url(), at_most_once).await;
     let mut feed = broker.open_feed("one").await.unwrap();
     for number in 0..8 {
         // Of every shard.
