@@ -18,9 +18,8 @@ use shared::message::{Message, MessageId};
 use crate::members::Members;
 use crate::shown::Shown;
 
-/// How long ago a message must have been accepted to count as one that stays, although the broker
-/// and the store have it no more: no server of a broker is taken for the right one for so long,
-/// and what a store removes by age is older.
+/// How old a message is that may be gone without harm: no server of a broker is taken for the right
+/// one for so long, and what a store removes by age is older.
 const SETTLED: Duration = Duration::from_secs(600);
 
 /// The state of one room.
@@ -204,12 +203,12 @@ impl Room {
         let Some(mut repair) = self.repair.take() else {
             return Repaired::Wholly { has_missed: false };
         };
-        let mut outcome = Repaired::Wholly {
-            has_missed: repair.has_missed,
+        let mut outcome = match repair.again || repair.more {
+            true => Repaired::Partly,
+            false => Repaired::Wholly {
+                has_missed: repair.has_missed,
+            },
         };
-        if repair.again || repair.more {
-            outcome = Repaired::Partly;
-        }
         let mut held = std::mem::take(&mut repair.held).into_iter().peekable();
         while let (Some(message), Repaired::Wholly { .. }) = (held.peek(), outcome) {
             match self.place(message) {
@@ -291,6 +290,8 @@ impl Repair {
 
 #[cfg(test)]
 mod tests {
+    use std::time::SystemTime;
+
     use shared::message::{RoomName, Stamp, UserName};
     use shared::metrics::Metrics;
     use shared::stomp::Version;
@@ -362,6 +363,7 @@ mod tests {
     }
 
     const MISSED: Repaired = Repaired::Wholly { has_missed: true };
+    const NOTHING: Repaired = Repaired::Wholly { has_missed: false };
 
     #[test]
     fn what_is_missed_during_a_repair_is_read_before_what_waits_is_released() {
@@ -411,8 +413,7 @@ mod tests {
         // The server that takes its place never had 3.
         assert!(room.arrive(&follows(5, Some(2))));
         assert!(room.begin_repair());
-        let nothing = Repaired::Wholly { has_missed: false };
-        assert_eq!(read(&mut room, 1, &[2, 5]), Ok(nothing));
+        assert_eq!(read(&mut room, 1, &[2, 5]), Ok(NOTHING));
         assert_eq!(shown(), [2, 3, 5].map(id));
     }
 
@@ -430,6 +431,15 @@ mod tests {
             assert!(begun);
             assert_eq!(read(&mut room, 1, &[2, 4, 5]), Err(Unrepairable));
         }
+    }
+
+    #[test]
+    fn what_a_repair_begins_at_must_be_there_unless_it_is_old() {
+        let (room, _shown) = room();
+        let since_1970 = SystemTime::UNIX_EPOCH.elapsed().unwrap();
+        let now = since_1970.as_millis() as u64;
+        assert_eq!(room.begins_nowhere(id(now)), Err(Unrepairable));
+        assert_eq!(room.begins_nowhere(id(now - 700_000)), Ok(()));
     }
 
     #[test]
@@ -460,8 +470,7 @@ mod tests {
         assert!(room.arrive(&message(2)));
         assert_eq!(read(&mut room, 1, &[]), Ok(Repaired::Behind));
         assert_eq!(shown(), []);
-        let nothing = Repaired::Wholly { has_missed: false };
-        assert_eq!(read(&mut room, 1, &[2]), Ok(nothing));
+        assert_eq!(read(&mut room, 1, &[2]), Ok(NOTHING));
         assert_eq!(shown(), [id(2)]);
     }
 

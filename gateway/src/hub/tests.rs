@@ -1,10 +1,10 @@
 use std::future::ready;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, join_all};
+use futures_util::{FutureExt, poll};
 use shared::broker::{self, Broker, Settled};
 use shared::config::{BrokerSettings, BrokerUrl, Delivery};
 use shared::message::{Draft, GatewayId, Series, UsedKey, UserName};
@@ -25,6 +25,8 @@ struct Slow {
     messages: Mutex<Vec<Arc<Message>>>,
     takes: Duration,
     fails: AtomicBool,
+    /// Readings ever, now, and at most at one time.
+    asked: [AtomicUsize; 3],
 }
 
 impl Store for Slow {
@@ -47,7 +49,11 @@ impl Store for Slow {
         limit: usize,
     ) -> BoxFuture<'a, Result<Vec<Message>, StoreError>> {
         async move {
+            let [ever, now, most] = &self.asked;
+            ever.fetch_add(1, Ordering::Relaxed);
+            most.fetch_max(now.fetch_add(1, Ordering::Relaxed) + 1, Ordering::Relaxed);
             sleep(self.takes).await;
+            now.fetch_sub(1, Ordering::Relaxed);
             if self.fails.load(Ordering::Relaxed) {
                 return Err(StoreError::Unavailable("it fails".into()));
             }
@@ -114,6 +120,7 @@ impl World {
             messages: Mutex::default(),
             takes,
             fails: AtomicBool::new(false),
+            asked: Default::default(),
         });
         let fanout = broker.open_fanout(GatewayId::random()).await.unwrap();
         let past = Arc::new(Past::new(
@@ -136,6 +143,11 @@ impl World {
             store,
             metrics,
         }
+    }
+
+    fn past(&self, without: &Without) -> Arc<Past> {
+        let store = Arc::clone(&self.store) as Arc<dyn Store>;
+        Arc::new(Past::new(Arc::clone(&self.broker), store, without))
     }
 
     fn fail(&self, fails: bool) {
@@ -263,4 +275,51 @@ async fn a_room_that_waits_for_its_turn_is_given_up_when_none_is_repaired() {
     let unrepaired = world.metrics.gateway.gaps_unrepaired.get();
     assert_eq!(unrepaired, ROOMS as u64);
     drop(members);
+}
+
+/// What comes after a message of each of these rooms is read at once.
+async fn read(past: &Arc<Past>, rooms: impl Iterator<Item = usize>) {
+    let readings = rooms.map(|number| past.since(room(number), MessageId::MIN, 50));
+    for reading in join_all(readings).await {
+        assert!(reading.unwrap().is_whole());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn readings_are_bounded_in_number_and_all_have_their_turn() {
+    for (bounded, without) in [
+        (true, Without::NOTHING),
+        (false, Without::from(&[Protection::BoundedReadings][..])),
+    ] {
+        let world = World::new(SECOND).await;
+        read(&world.past(&without), 0..500).await;
+        let [ever, _, most] = &world.store.asked;
+        assert_eq!(ever.load(Ordering::Relaxed), 500);
+        let most = most.load(Ordering::Relaxed);
+        assert_eq!(most, if bounded { 32 } else { 500 });
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_comes_back_after_the_same_message_shares_a_reading_that_has_not_begun() {
+    let world = World::new(SECOND).await;
+    let past = world.past(&Without::NOTHING);
+    // The first 32 begin at once, and nobody can share what has begun.
+    let same = std::iter::repeat_n(100, 1000);
+    read(&past, (0..32).chain(same.clone())).await;
+    let ever = || world.store.asked[0].load(Ordering::Relaxed);
+    assert_eq!(ever(), 33);
+    // Who leaves takes nothing from those who stay.
+    let mut left = Box::pin(past.since(room(7), MessageId::MIN, 50));
+    assert!(poll!(&mut left).is_pending());
+    let stays = past.since(room(7), MessageId::MIN, 50);
+    let mut stays = Box::pin(stays);
+    assert!(poll!(&mut stays).is_pending());
+    drop(left);
+    assert!(stays.await.unwrap().is_whole());
+    assert_eq!(
+        ever(),
+        35,
+        "the second may have joined its room since the first began"
+    );
 }

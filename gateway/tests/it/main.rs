@@ -19,6 +19,7 @@ mod post_refused;
 mod posting;
 mod queues;
 mod receipts;
+mod restart;
 mod rewritten;
 mod running;
 mod serving;

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use harness::{Redis, StompFailure};
+use harness::{Redis, StompClient, StompFailure};
 use shared::broker::Settled;
 use shared::message::{MessageId, RoomName, Span};
 
-use crate::running::{backend, redis_backend};
+use crate::running::{Backend, Running, backend, redis_backend};
 
 const SOON: Duration = Duration::from_millis(300);
 
@@ -47,8 +47,26 @@ async fn a_stored_receipt_waits_for_the_store_and_comes_with_the_notice() {
 
 #[tokio::test]
 async fn a_lost_notice_is_made_up_for_by_asking_the_store() {
+    let (_backend, gateway, mut client) = lose_a_notice(&[]).await;
+    client.receipt("1").await.unwrap();
+    assert_eq!(gateway.metrics.gateway.receipts_withheld.get(), 0);
+}
+
+#[tokio::test]
+async fn without_asking_the_store_a_lost_notice_costs_the_receipt() {
+    let flags = ["--without", "receipt-check", "--receipt-timeout", "3s"];
+    let (_backend, gateway, mut client) = lose_a_notice(&flags).await;
+    let withheld = &gateway.metrics.gateway.receipts_withheld;
+    harness::until("the receipt to be withheld", async || withheld.get() == 1).await;
+    assert!(client.next_frame(Duration::ZERO).await.is_err());
+}
+
+/// A client that waits for the receipt `1` of a message that is stored, and of which no notice
+/// comes.
+async fn lose_a_notice(flags: &[&str]) -> (Backend, Running, StompClient) {
     let backend = backend(&[]).await;
-    let gateway = backend.gateway(&["--receipt-after", "stored"]).await;
+    let flags = [&["--receipt-after", "stored"], flags].concat();
+    let gateway = backend.gateway(&flags).await;
     let mut feed = backend.broker.open_feed("test").await.unwrap();
     let mut client = gateway.client("kim").await;
     client
@@ -67,7 +85,7 @@ async fn a_lost_notice_is_made_up_for_by_asking_the_store() {
         notify: None,
     };
     feed.settle(vec![settled]).await.unwrap();
-    client.receipt("1").await.unwrap();
+    (backend, gateway, client)
 }
 
 #[tokio::test]

@@ -147,6 +147,25 @@ async fn who_has_seen_what_is_gone_is_told_when_something_else_came_before_it() 
 }
 
 #[tokio::test]
+async fn who_has_seen_only_what_is_gone_is_told_too() {
+    let (world, first) = World::new(&[]).await;
+    // To this one the room begins with that message.
+    let gateway = world.backend.gateway(&[]).await;
+    let mut client = gateway.client("lee").await;
+    client.subscribe("s", TOPIC, &[]).await.unwrap();
+    let mut connection = world.redis.connection().await;
+    let flush = redis::cmd("FLUSHALL");
+    flush.query_async::<()>(&mut connection).await.unwrap();
+    world.cut_links().await;
+    let error = client.expect(Command::Error).await.unwrap();
+    assert_eq!(error.header("code"), Some("gap"));
+    let mut back = gateway.client("lee").await;
+    let after = [("after", first.header("message-id").unwrap())];
+    let told = back.subscribe("s", TOPIC, &after).await.unwrap();
+    assert_eq!(told.header("recovered"), Some("false"));
+}
+
+#[tokio::test]
 async fn an_after_that_the_room_never_had_hides_nothing_that_is_new() {
     let (world, _) = World::new(&[]).await;
     let mut client = world.gateway.client("lee").await;

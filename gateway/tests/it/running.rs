@@ -131,7 +131,9 @@ async fn store_all(mut feed: Box<dyn Feed>, store: Arc<dyn Store>) {
             .iter()
             .map(|entry| entry.content.clone().unwrap())
             .collect();
-        store.insert(&batch).await.unwrap();
+        while store.insert(&batch).await.is_err() {
+            tokio::time::sleep(backoff.next()).await;
+        }
         let settled = entries.iter().map(|entry| Settled {
             id: entry.id,
             notify: entry.notify,

@@ -42,9 +42,11 @@ async fn a_client_that_never_reads_is_cut_off_and_the_others_miss_nothing() {
 
     // It comes back with `after` and misses nothing.
     let mut last = mute.message().await.unwrap();
+    let mut seen = 1;
     while let Ok(next) = mute.message().await {
         assert_eq!(next.header("prev"), last.header("message-id"));
         last = next;
+        seen += 1;
     }
     let after = last.header("message-id").unwrap().to_owned();
     let mut back = gateway.client("mute").await;
@@ -53,6 +55,16 @@ async fn a_client_that_never_reads_is_cut_off_and_the_others_miss_nothing() {
         .await
         .unwrap();
     assert_eq!(told.header("recovered"), Some("true"));
+    let mut newest = after;
+    while seen < MESSAGES {
+        let next = back.message().await.unwrap();
+        let id = next.header("message-id").unwrap().to_owned();
+        assert!(id > newest, "in order, and none twice");
+        newest = id;
+        seen += 1;
+    }
+    sender.send("/app/rooms/r", "last", &[]).await.unwrap();
+    assert_eq!(back.message().await.unwrap().body, "last");
     storing.abort();
 }
 
