@@ -310,8 +310,8 @@ impl Ledger {
                 self.note(|| {
                     let newest = newest.map_or_else(|| "nothing".to_owned(), described);
                     format!(
-                        "member {first} and {others} others never got {message}; the newest that \
-                         member {first} got is {newest}"
+                        "member {first} (and {others} more) never got {message}; the newest that it got \
+                         is {newest}"
                     )
                 });
             }
