@@ -3,12 +3,13 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use harness::{Mongo, Redis, until};
 use persister::Settings;
-use shared::config::{Delivery, Protection, Without};
+use shared::config::{BrokerSettings, BrokerUrl, Delivery, Protection, Without};
 use shared::message::{Message, MessageId, RoomName, Span, UsedKey};
 use shared::store::{DeadLetter, Inserted, Store, StoreError};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, copy};
@@ -16,7 +17,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
 use crate::fixture::{
-    Persister, assert_stored, mongo_url, on, open_store, process, publish, settled, stored, taken,
+    Persister, assert_stored, broker_settings, mongo_url, on, open_broker_with, open_store,
+    process, publish, settled, stored, taken,
 };
 
 /// A store whose inserts stop before or after the real one, until they are let go.
@@ -156,6 +158,52 @@ async fn settled_before_it_is_stored_a_message_would_be_lost_with_its_persister(
         settled(&broker).await;
         assert_eq!(store.stored(&ids).await.unwrap().is_empty(), lost);
     }
+}
+
+#[tokio::test]
+async fn without_a_takeover_what_a_dead_persister_had_would_stay_in_the_journal() {
+    for (without, left) in [
+        (Without::NOTHING, false),
+        (Without::from(&[Protection::Takeover][..]), true),
+    ] {
+        let redis = Redis::start().await;
+        let store = open_store(mongo_url(Mongo::shared().await)).await;
+        let settings = BrokerSettings {
+            takeover_after: Duration::from_millis(200),
+            without,
+            ..broker_settings(BrokerUrl::Redis(redis.url()), Delivery::AtLeastOnce)
+        };
+        let broker = open_broker_with(settings).await;
+        let stopping = Stopping::new(&store, Place::BeforeStoring);
+        let as_store: Arc<dyn Store> = stopping.clone();
+        let doomed = Persister::start(&broker, &as_store);
+        let ids = publish(&broker, 0..1).await;
+        stopping.is_reached().await;
+        doomed.task.abort();
+        assert!(doomed.task.await.unwrap_err().is_cancelled());
+
+        let _heir = Persister::start(&broker, &store);
+        until("it is settled, or has been silent for long", async || {
+            let left_alone = Duration::from_secs(2);
+            taken(&redis).await == 0 || silence(&redis, ids[0]).await >= left_alone
+        })
+        .await;
+        assert_eq!(store.stored(&ids).await.unwrap().is_empty(), left);
+    }
+}
+
+/// For how long nobody has worked on an entry.
+async fn silence(redis: &Redis, id: MessageId) -> Duration {
+    let mut pending = redis::cmd("XPENDING");
+    let stamp = id.stamp();
+    let entry = format!("{}-{}", stamp.ms, stamp.seq);
+    pending
+        .arg(format!("rc:{{{}}}:journal", id.shard()))
+        .arg(&["persisters", &entry, &entry, "1"]);
+    let mut connection = redis.connection().await;
+    let found: Vec<(String, String, u64, u64)> =
+        pending.query_async(&mut connection).await.unwrap();
+    Duration::from_millis(found.first().map_or(0, |(_, _, idle, _)| *idle))
 }
 
 #[tokio::test]
