@@ -258,7 +258,7 @@ impl Blow {
             match trouble {
                 Trouble::Cut => proxy.set(Weather::Cut),
                 Trouble::Reset => proxy.reset(),
-                Trouble::Delay => proxy.set(Weather::Delay(DELAY)),
+                Trouble::Delay | Trouble::Lose => proxy.set(Weather::Delay(DELAY)),
                 Trouble::Throttle => proxy.set(Weather::Throttle(THROTTLED)),
             }
         }
@@ -272,6 +272,9 @@ impl Blow {
         for proxy in world.network(link, self.only()) {
             if trouble == Trouble::Cut && self.harsh {
                 proxy.forget();
+            }
+            if trouble == Trouble::Lose {
+                proxy.reset();
             }
             proxy.set(Weather::Clear);
         }
