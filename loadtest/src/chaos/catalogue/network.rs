@@ -35,18 +35,11 @@ pub(super) const SCENARIOS: &[Scenario] = &[
     ),
     Scenario {
         witness: Some("roomcast_gateway_gaps_repaired_total"),
-        controls: &[
-            Control {
-                about: "gateways do not fetch what they missed",
-                common: &["--without", "gap-repair,prev-check"],
-                ..CONTROL
-            },
-            Control {
-                about: "a silent live link is not noticed",
-                common: &["--without", "link-probe"],
-                ..CONTROL
-            },
-        ],
+        controls: &[Control {
+            about: "gateways do not fetch what they missed",
+            common: &["--without", "gap-repair,prev-check"],
+            ..CONTROL
+        }],
         ..cut(
             "cut-gateway-redis",
             "the network between gateways and Redis cut without a reset",
