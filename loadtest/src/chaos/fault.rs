@@ -35,17 +35,17 @@ pub(crate) struct Blow {
     fault: Fault,
     /// Which of several.
     which: usize,
-    /// Whether all of several, or an end of the less friendly kind.
+    /// Whether it ends in the less friendly way, which it does every other time.
     harsh: bool,
 }
 
 impl Blow {
     /// Chooses one of these faults, and what it strikes.
-    pub(crate) fn choose(faults: &[Fault], random: &mut fastrand::Rng) -> Self {
+    pub(crate) fn choose(faults: &[Fault], round: u32, random: &mut fastrand::Rng) -> Self {
         Self {
             fault: random.choice(faults).copied().unwrap_or(Fault::Nothing),
             which: random.usize(..64),
-            harsh: random.bool(),
+            harsh: round % 2 == 1,
         }
     }
 
@@ -117,6 +117,7 @@ impl Blow {
                 let number = self.which % world.persisters.len();
                 for link in [Link::PersisterMongo, Link::PersisterRedis] {
                     for proxy in world.network(link, Some(number)) {
+                        proxy.reset();
                         proxy.set(Weather::Clear);
                     }
                 }
@@ -201,8 +202,13 @@ impl Blow {
     /// Kills a persister with a batch on its way to the store, or one that has been stored.
     async fn kill_storing(self, world: &mut World) -> String {
         let number = self.which % world.persisters.len();
+        // What was delayed would still arrive after the persister's death.
+        let weather = match self.fault {
+            Fault::Unacknowledged => Weather::Delay(DELAY),
+            _ => Weather::Cut,
+        };
         for proxy in world.network(Link::PersisterMongo, Some(number)) {
-            proxy.set(Weather::Delay(DELAY));
+            proxy.set(weather);
         }
         sleep(STORING).await;
         let mut what = "killed while the store had not answered";
@@ -258,7 +264,7 @@ impl Blow {
             match trouble {
                 Trouble::Cut => proxy.set(Weather::Cut),
                 Trouble::Reset => proxy.reset(),
-                Trouble::Delay => proxy.set(Weather::Delay(DELAY)),
+                Trouble::Delay | Trouble::Lose => proxy.set(Weather::Delay(DELAY)),
                 Trouble::Throttle => proxy.set(Weather::Throttle(THROTTLED)),
             }
         }
@@ -272,6 +278,9 @@ impl Blow {
         for proxy in world.network(link, self.only()) {
             if trouble == Trouble::Cut && self.harsh {
                 proxy.forget();
+            }
+            if trouble == Trouble::Lose {
+                proxy.reset();
             }
             proxy.set(Weather::Clear);
         }
@@ -371,7 +380,10 @@ impl Blow {
 
     /// The number of the one process whose network is spoilt; `None` for all.
     fn only(self) -> Option<usize> {
-        Some(self.which % 3).filter(|number| *number < 2)
+        // Clients of one gateway alone are not helped by their own reconnecting.
+        Some(self.which % 3)
+            .filter(|number| *number < 2 || self.harsh)
+            .map(|number| number % 2)
     }
 }
 

@@ -105,7 +105,7 @@ impl Stage {
             if self.stop.is_cancelled() {
                 break;
             }
-            let blow = Blow::choose(scenario.faults, &mut random);
+            let blow = Blow::choose(scenario.faults, round, &mut random);
             let what = blow.inflict(&mut world).await;
             let longer = (scenario.hold / 2).min(Duration::from_secs(1));
             let hold = scenario.hold + longer.mul_f64(random.f64());

@@ -59,6 +59,8 @@ pub(crate) enum Trouble {
     Reset,
     /// 300 ms longer, each way.
     Delay,
+    /// The same, and then the connections are reset, with all that was on its way.
+    Lose,
     /// 20,000 octets a second pass on each connection.
     Throttle,
 }

@@ -128,7 +128,7 @@ async fn nothing_is_owed_when_a_process_dies_or_is_cut_off() {
 #[tokio::test]
 async fn what_a_protection_prevents_happens_without_it() {
     let place = Place::new();
-    let scenarios = ["redis-killed", "gateway-killed"];
+    let scenarios = ["redis-killed", "lose-gateway-redis", "gateway-terminated"];
     let flags = [
         &["--rounds", "2", "--seed", "4", "--control"],
         &names(&scenarios)[..],

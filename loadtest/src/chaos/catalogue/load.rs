@@ -76,7 +76,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
             (load.rooms, load.members, load.senders, load.rate) = (500, 10, 1, 100.0);
             // Two cores need a while for as many, and must not take those that wait for dead.
             load.heart_beat = Duration::from_secs(15);
-            load.start_within = Duration::from_secs(180);
+            (load.opening, load.start_within) = (Duration::from_secs(30), Duration::from_secs(180));
         },
         measured: true,
         ..PLAIN

@@ -35,27 +35,30 @@ pub(super) const SCENARIOS: &[Scenario] = &[
     ),
     Scenario {
         witness: Some("roomcast_gateway_gaps_repaired_total"),
-        controls: &[
-            Control {
-                about: "gateways do not fetch what they missed",
-                common: &["--without", "gap-repair,prev-check"],
-                ..CONTROL
-            },
-            Control {
-                about: "a silent live link is not noticed",
-                common: &["--without", "link-probe"],
-                ..CONTROL
-            },
-            Control {
-                about: "a publish that is sent again does not know its first attempt",
-                common: &["--without", "publish-token"],
-                ..CONTROL
-            },
-        ],
+        controls: &[Control {
+            about: "gateways do not fetch what they missed",
+            common: &["--without", "gap-repair,prev-check"],
+            ..CONTROL
+        }],
         ..cut(
             "cut-gateway-redis",
             "the network between gateways and Redis cut without a reset",
             &[Fault::Network(Link::GatewayRedis, Trouble::Cut)],
+        )
+    },
+    Scenario {
+        // The gateways repeat what they do not know the fate of; the clients do not notice.
+        load: |load| load.keys = false,
+        hold: Duration::from_secs(1),
+        controls: &[Control {
+            about: "a publish that is sent again does not know its first attempt",
+            common: &["--without", "publish-token"],
+            ..CONTROL
+        }],
+        ..cut(
+            "lose-gateway-redis",
+            "what is on its way between gateways and Redis lost; clients have no keys",
+            &[Fault::Network(Link::GatewayRedis, Trouble::Lose)],
         )
     },
     slow(

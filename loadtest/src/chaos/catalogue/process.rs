@@ -38,6 +38,9 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         name: "persister-killed-storing",
         about: "SIGKILL of a persister before the store answers it",
         faults: &[Fault::KillStoring],
+        // Redis's window of recent messages must not hide what the store does not have.
+        common: &["--recent-max", "10"],
+        load: |load| load.stored = 1.0,
         controls: &[
             Control {
                 about: "entries are acknowledged before the store has them",
