@@ -9,8 +9,8 @@
 --       10 and 11 milliseconds that the window and the idempotency key are kept,
 --       12 the publish's own token, 13 '1' when replicas are waited for,
 --       14 milliseconds since 1970 by this server's clock after which it is too late, or '',
---       15 the id that an earlier attempt was given, or ''
--- Answers {0, id}: accepted; {1, id, token}: accepted before, by the publish with that token;
+--       15 and 16 the id that an earlier attempt was given, and the one before it, or ''
+-- Answers {0, id, prev}: accepted; {1, id, token}: accepted before, by the publish with that token;
 -- {2}: the journal is full; {3}: too late; {4}: the one that it has to come after is not there.
 --
 -- All that can fail for a key's type, for memory, for a role or for a slot that is not here fails at
@@ -66,8 +66,9 @@ local function is_passed(id)
 end
 
 local id
-if ARGV[15] ~= '' then
+if ARGV[15] ~= '' and ARGV[16] == prev then
   -- A server that is gone had accepted it, and some may have heard it: it stays one message for them.
+  -- Had another taken its place before it, who comes back after it would not be told of that one.
   local had_ms, had_seq = string.match(ARGV[15], '^(%d+)-(%d+)$')
   had_ms, had_seq = tonumber(had_ms), tonumber(had_seq)
   if had_ms > ms or (had_ms == ms and had_seq >= seq) then
@@ -95,4 +96,4 @@ redis.call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[9], id, 'payload', ARGV[4], 'pre
 redis.call('PEXPIRE', KEYS[2], ARGV[10])
 redis.call(ARGV[1], ARGV[2], id .. ' ' .. prev .. ' ' .. ARGV[4])
 redis.call('SET', KEYS[3], id .. ' ' .. ARGV[12], 'PX', ARGV[11])
-return {0, id}
+return {0, id, prev}

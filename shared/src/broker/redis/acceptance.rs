@@ -43,8 +43,15 @@ pub(super) struct Acceptance {
     kept: Duration,
     /// By which it knows its own earlier attempt from someone else's use of the same key.
     token: String,
-    /// The id that an earlier attempt was given, while it is not known whether it lasts.
-    pub(super) had: Option<Stamp>,
+    /// What an earlier attempt was given, while it is not known whether it lasts.
+    pub(super) had: Option<Had>,
+}
+
+/// A message's place in its room, as Redis writes it.
+pub(super) struct Had {
+    id: Vec<u8>,
+    /// The one before it; nothing where there was none.
+    prev: Vec<u8>,
 }
 
 /// What the script answers.
@@ -154,11 +161,8 @@ impl Acceptance {
             .arg(&self.token)
             .arg(u8::from(terms.replicas > 0))
             .arg(until.map(|ms| ms.to_string()).unwrap_or_default())
-            .arg(
-                self.had
-                    .map(|Stamp { ms, seq }| format!("{ms}-{seq}"))
-                    .unwrap_or_default(),
-            );
+            .arg(self.had.as_ref().map_or(&[][..], |had| &had.id))
+            .arg(self.had.as_ref().map_or(&[][..], |had| &had.prev));
         command
     }
 
@@ -169,8 +173,9 @@ impl Acceptance {
         self.had = None;
     }
 
-    /// Reads what the script answers; `None` when it is something else.
-    pub(super) fn verdict(&self, answer: &Value) -> Option<Verdict> {
+    /// Reads what the script answers; `None` when it is something else. The place that it tells is
+    /// kept for another attempt.
+    pub(super) fn verdict(&mut self, answer: &Value) -> Option<Verdict> {
         let Value::Array(parts) = answer else {
             return None;
         };
@@ -178,7 +183,17 @@ impl Acceptance {
             [Value::Int(2)] => return Some(Verdict::Full),
             [Value::Int(3)] => return Some(Verdict::TooLate),
             [Value::Int(4)] => return Some(Verdict::OutOfTurn),
-            [Value::Int(0), Value::BulkString(id)] => (id, false),
+            [
+                Value::Int(0),
+                Value::BulkString(id),
+                Value::BulkString(prev),
+            ] => {
+                self.had = Some(Had {
+                    id: id.clone(),
+                    prev: prev.clone(),
+                });
+                (id, false)
+            }
             [
                 Value::Int(1),
                 Value::BulkString(id),

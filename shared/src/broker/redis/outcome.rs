@@ -39,17 +39,7 @@ pub(super) fn read(request: &mut Request, answer: Value) -> Outcome {
             }
             _ => None,
         },
-        Content::Message(acceptance) => {
-            let verdict = acceptance.verdict(&answer);
-            if let Some(Verdict::Accepted {
-                stamp,
-                repeated: false,
-            }) = verdict
-            {
-                acceptance.had = Some(stamp);
-            }
-            verdict
-        }
+        Content::Message(acceptance) => acceptance.verdict(&answer),
     };
     match verdict {
         Some(Verdict::Accepted { stamp, repeated }) => Outcome::Answered(Ok(Accepted {
