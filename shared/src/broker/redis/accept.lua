@@ -2,7 +2,8 @@
 --
 -- KEYS  1 the shard's journal, 2 the room's recent window, 3 the idempotency key,
 --       4 where the draft has to come after another of its series: that one's idempotency key
--- ARGV  1 PUBLISH, or SPUBLISH where channels are sharded; 2 channel, 3 room, 4 payload,
+-- ARGV  1 PUBLISH, SPUBLISH where channels are sharded, or '' where announce.lua publishes;
+--       2 channel, 3 room, 4 payload,
 --       5 gateway to notify or '',
 --       6 and 7 the least id allowed, milliseconds and sequence,
 --       8 entries that the journal may hold, 9 messages that the window keeps,
@@ -94,6 +95,8 @@ end
 
 redis.call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[9], id, 'payload', ARGV[4], 'prev', prev)
 redis.call('PEXPIRE', KEYS[2], ARGV[10])
-redis.call(ARGV[1], ARGV[2], id .. ' ' .. prev .. ' ' .. ARGV[4])
+if ARGV[1] ~= '' then
+  redis.call(ARGV[1], ARGV[2], id .. ' ' .. prev .. ' ' .. ARGV[4])
+end
 redis.call('SET', KEYS[3], id .. ' ' .. ARGV[12], 'PX', ARGV[11])
 return {0, id, prev}

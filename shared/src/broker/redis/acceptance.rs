@@ -147,7 +147,11 @@ impl Acceptance {
             .arg(keys::recent(self.shard, &self.room))
             .arg(&self.key)
             .arg(after)
-            .arg(terms.publish)
+            .arg(if terms.replicas > 0 {
+                ""
+            } else {
+                terms.publish
+            })
             .arg(keys::channel(self.shard, &self.room))
             .arg(self.room.as_str())
             .arg(&self.payload)

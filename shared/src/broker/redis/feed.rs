@@ -11,6 +11,7 @@ use redis::{Cmd, Value, cmd};
 use tokio::time::{Instant, sleep};
 use tracing::{debug, info, warn};
 
+use super::announce;
 use super::commands::Commands;
 use super::entries::{self, StreamEntry};
 use super::keys::{self, GROUP};
@@ -328,6 +329,19 @@ impl JournalFeed {
             ));
         }
         read.retain(|(shard, _)| last.contains(&(*shard as u16)));
+        // Shown before it is stored, should the gateway that had it accepted have died before it
+        // did: stored, nobody would find it again.
+        let publish = if self.by_shard { "SPUBLISH" } else { "PUBLISH" };
+        let shown = announce::read(&self.reader, publish, &read).await;
+        let hidden = read.iter().map(|(shard, _)| *shard);
+        let hidden: BTreeSet<usize> = hidden.filter(|shard| !shown.contains(shard)).collect();
+        if shown.is_empty() {
+            return Err(BrokerError::Unavailable(
+                "what was read from Redis cannot be shown: it is read again".into(),
+            ));
+        }
+        read.retain(|(shard, _)| !hidden.contains(shard));
+        self.in_doubt.extend(hidden);
         Ok(read)
     }
 

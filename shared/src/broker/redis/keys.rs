@@ -27,9 +27,19 @@ pub(super) fn recent(shard: u16, room: &RoomName) -> String {
     format!("rc:{{{shard}}}:recent:{room}")
 }
 
+/// Up to where the shard's journal has been published, where that waits for replicas.
+pub(super) fn announced(shard: u16) -> String {
+    format!("rc:{{{shard}}}:announced")
+}
+
 /// The room's channel.
 pub(super) fn channel(shard: u16, room: &RoomName) -> String {
-    format!("rc:{{{shard}}}:room:{room}")
+    format!("{}{room}", channels(shard))
+}
+
+/// What every room's channel begins with.
+pub(super) fn channels(shard: u16) -> String {
+    format!("rc:{{{shard}}}:room:")
 }
 
 /// The shard of a room channel; `None` when it is something else.

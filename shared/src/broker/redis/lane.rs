@@ -1,7 +1,7 @@
 //! One lane of publishes: its rooms' order is kept on whichever server has them, and over every
 //! connection that breaks.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,15 +9,16 @@ use prometheus::IntCounter;
 use redis::{Cmd, Pipeline};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::{Instant, sleep};
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use super::acceptance::{Acceptance, Terms};
+use super::announce::announce;
 use super::outcome::{self, Outcome};
 use super::topology::Topology;
 use super::track::{Sent, Track};
 use crate::backoff::Backoff;
 use crate::broker::{Accepted, PublishError};
-use crate::message::{MessageId, RoomName, Series};
+use crate::message::{MessageId, RoomName, Series, Stamp};
 
 /// The most requests that wait for their turn.
 const MAX_WAITING: usize = 16_384;
@@ -84,6 +85,7 @@ impl Lane {
             reconnects: reconnects.clone(),
             queue,
             batch: VecDeque::new(),
+            next: None,
             backoff: Backoff::new(Duration::from_millis(20), Duration::from_millis(500)),
             waits: None,
         };
@@ -118,6 +120,8 @@ struct Driver {
     reconnects: IntCounter,
     queue: mpsc::Receiver<Queued>,
     batch: VecDeque<Queued>,
+    /// What may only be sent after the batch.
+    next: Option<Queued>,
     backoff: Backoff,
     /// What the log was told that publishing waits for.
     waits: Option<Waits>,
@@ -133,7 +137,11 @@ impl Driver {
     async fn run(mut self) {
         loop {
             if self.batch.is_empty() {
-                let Some(first) = self.queue.recv().await else {
+                let first = match self.next.take() {
+                    Some(next) => Some(next),
+                    None => self.queue.recv().await,
+                };
+                let Some(first) = first else {
                     return;
                 };
                 self.batch.push_back(first);
@@ -187,13 +195,20 @@ impl Driver {
         });
     }
 
-    /// Adds what waits to the batch, up to its bounds.
+    /// Adds what waits to the batch, up to its bounds. Where messages are shown only when replicas
+    /// have them, what is ephemeral is not sent together with one, or would overtake it.
     fn gather(&mut self) {
         let mut bytes: usize = self.batch.iter().map(|queued| queued.request.size).sum();
         while self.batch.len() < BATCH && bytes < BATCH_BYTES {
-            let Ok(queued) = self.queue.try_recv() else {
+            let Some(queued) = self.next.take().or_else(|| self.queue.try_recv().ok()) else {
                 break;
             };
+            let last = self.batch.back().map(|last| last.request.ephemeral);
+            if self.terms.replicas > 0 && last.is_some_and(|last| last != queued.request.ephemeral)
+            {
+                self.next = Some(queued);
+                break;
+            }
             bytes += queued.request.size;
             self.batch.push_back(queued);
         }
@@ -242,6 +257,7 @@ impl Driver {
             .collect();
         self.give_up_overtaken(&mut outcomes);
         let (mut reconnect, mut moved, mut alone) = (false, false, false);
+        let mut accepted = BTreeMap::<u16, (Stamp, Stamp)>::new();
         for outcome in outcomes {
             let Some(mut queued) = self.batch.pop_front() else {
                 break;
@@ -253,9 +269,17 @@ impl Driver {
                     alone = true;
                     self.batch.push_back(queued);
                 }
-                (Outcome::Answered(answer), _) => {
-                    if answer.is_err() {
-                        request.series.fail();
+                (Outcome::Answered(answer), content) => {
+                    match (&answer, content) {
+                        (Ok(Accepted { id, .. }), Content::Message(_)) => {
+                            let stamp = id.stamp();
+                            let (first, last) =
+                                accepted.entry(request.shard).or_insert((stamp, stamp));
+                            *first = stamp.min(*first);
+                            *last = stamp.max(*last);
+                        }
+                        (Ok(_), Content::Plain { .. }) => {}
+                        (Err(_), _) => request.series.fail(),
                     }
                     drop(queued.request.answer.send(answer));
                 }
@@ -270,6 +294,9 @@ impl Driver {
                     self.batch.push_back(queued);
                 }
             }
+        }
+        if self.terms.replicas > 0 && !accepted.is_empty() {
+            self.announce(accepted).await;
         }
         if moved {
             self.topology.suspect();
@@ -290,6 +317,27 @@ impl Driver {
             }
         } else {
             self.pause().await;
+        }
+    }
+
+    /// Shows what replicas have, from the first to the last of each shard. What this fails to show,
+    /// the next batch does, or the persister that stores it.
+    async fn announce(&mut self, accepted: BTreeMap<u16, (Stamp, Stamp)>) {
+        let mut commands = Pipeline::with_capacity(accepted.len());
+        for (shard, (first, last)) in accepted {
+            commands.add_command(announce(self.terms.publish, shard, first, last));
+        }
+        let Sent {
+            answers, failure, ..
+        } = self.track.send(commands, false).await;
+        let refused = answers.into_iter().flatten();
+        let refused = refused.filter_map(|answer| answer.extract_error().err());
+        for reason in failure
+            .into_iter()
+            .chain(refused.map(|error| error.to_string()))
+        {
+            debug!(%reason, "what was accepted is shown later");
+            self.topology.suspect();
         }
     }
 

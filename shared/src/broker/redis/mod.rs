@@ -1,6 +1,7 @@
 //! The broker on Redis: see `accept.lua` for what one publish does there.
 
 mod acceptance;
+mod announce;
 mod check;
 mod commands;
 mod connect;

@@ -128,7 +128,8 @@ async fn isolate(primary: &Redis, raw: &mut MultiplexedConnection) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_link_of_a_cluster_follows_its_killed_master() {
     let mut cluster = Cluster::start().await;
-    let broker = broker(cluster.url()).await;
+    // The promoted one has no replica left for which to wait.
+    let broker = broker_with(cluster.url(), |settings| settings.replicas = Some(0)).await;
     let flow = Flow::start(&broker).await;
     let (before, gaps) = (cluster.master(0).await.port(), flow.gaps());
     cluster.kill_master(0).await;
@@ -142,7 +143,8 @@ async fn each_link_of_a_cluster_follows_its_killed_master() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_link_of_a_cluster_leaves_its_frozen_master() {
     let cluster = Cluster::start().await;
-    let broker = broker(cluster.url()).await;
+    // The promoted one has no replica left for which to wait.
+    let broker = broker_with(cluster.url(), |settings| settings.replicas = Some(0)).await;
     let flow = Flow::start(&broker).await;
     let (before, gaps) = (cluster.master(0).await.port(), flow.gaps());
     cluster.pause_master(0).await;

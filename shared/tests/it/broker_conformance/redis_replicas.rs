@@ -1,13 +1,14 @@
 //! What is accepted when replicas have it, and what is not accepted when it is too late or out of
 //! turn.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use harness::{Redis, Sentinel, until};
 use redis::cmd;
-use shared::broker::{Earlier, PublishError, open};
-use shared::config::{BrokerUrl, Protection, Without};
-use shared::message::{Draft, GatewayId, MessageId, Series};
+use shared::broker::{Broker, Earlier, PublishError, open};
+use shared::config::{BrokerSettings, BrokerUrl, Protection, Without};
+use shared::message::{Draft, GatewayId, MessageId, Series, Span};
 use shared::metrics::Metrics;
 
 use super::stream::broker;
@@ -23,6 +24,17 @@ async fn with_a_replica() -> Backend {
         settings.replicas = Some(1);
     })
     .await
+}
+
+/// A broker with settings of its own on the same server.
+async fn broker_with(
+    backend: &Backend,
+    change: impl FnOnce(&mut BrokerSettings),
+) -> Arc<dyn Broker> {
+    let mut settings = backend.settings.clone();
+    change(&mut settings);
+    let opened = open(&settings, &backend.metrics, Earlier::default()).await;
+    opened.expect("the server answers")
 }
 
 async fn replica_of(primary: &Redis) -> Redis {
@@ -72,21 +84,64 @@ async fn a_publish_without_replicas_is_unavailable_at_its_deadline() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_has_heard_a_message_hears_no_other_when_its_server_is_gone() {
+async fn what_replicas_do_not_have_is_heard_by_nobody() {
     let mut backend = with_a_replica().await;
     let broker = backend.broker().await;
     let mut fanout = broker.open_fanout(GatewayId::random()).await.unwrap();
-    fanout.subscriber.subscribe(room("a")).await.unwrap();
+    for name in ["a", "b"] {
+        fanout.subscriber.subscribe(room(name)).await.unwrap();
+    }
     let waits = tokio::spawn(broker.publish(draft("a", 1)));
-    let heard = message(&mut fanout.events).await.id;
+    until("it lies in the journal", async || {
+        broker.backlog().await.unwrap() == 1
+    })
+    .await;
+    let hasty = broker_with(&backend, |settings| settings.replicas = Some(0)).await;
+    accept(&hasty, draft("b", 2)).await;
+    assert_eq!(message(&mut fanout.events).await.room, room("b"));
+    let _replica = replica_of(backend.redis()).await;
+    let id = waits.await.unwrap().unwrap().id;
+    assert_eq!(message(&mut fanout.events).await.id, id);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_gateway_could_not_show_before_it_died_is_heard_when_it_is_stored() {
+    let mut backend = with_a_replica().await;
+    let listening = backend.broker().await;
+    let mut fanout = listening.open_fanout(GatewayId::random()).await.unwrap();
+    fanout.subscriber.subscribe(room("a")).await.unwrap();
+    let dying = broker_with(&backend, |settings| {
+        settings.publish_timeout = Duration::from_millis(500);
+    })
+    .await;
+    let answer = dying.publish(draft("a", 1)).await;
+    assert_eq!(answer, Err(PublishError::Unavailable));
+    drop(dying);
+    let _replica = replica_of(backend.redis()).await;
+    let mut feed = listening.open_feed("one").await.unwrap();
+    let read = ids(&entries(&mut feed, 1).await);
+    assert_eq!([message(&mut fanout.events).await.id][..], read);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_has_read_a_message_reads_no_other_when_its_server_is_gone() {
+    let mut backend = with_a_replica().await;
+    let broker = backend.broker().await;
+    let waits = tokio::spawn(broker.publish(draft("a", 1)));
+    let name = room("a");
+    let newest = async || {
+        let recent = broker.recent(&name, Span::Newest, 1).await.unwrap();
+        recent.messages.first().map(|message| message.id)
+    };
+    until("it can be read", async || newest().await.is_some()).await;
+    let id = newest().await.unwrap();
     // As on a promoted replica that had not got it.
     let mut raw = backend.redis().connection().await;
     cmd("FLUSHALL").exec_async(&mut raw).await.unwrap();
-    assert_eq!(message(&mut fanout.events).await.id, heard);
     let _replica = replica_of(backend.redis()).await;
-    assert_eq!(waits.await.unwrap().unwrap().id, heard);
+    assert_eq!(waits.await.unwrap().unwrap().id, id);
     let mut feed = broker.open_feed("one").await.unwrap();
-    assert_eq!(ids(&entries(&mut feed, 1).await), [heard]);
+    assert_eq!(ids(&entries(&mut feed, 1).await), [id]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

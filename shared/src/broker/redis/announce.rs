@@ -1,0 +1,57 @@
+//! Showing what was accepted, where an answer waits for replicas: only once they have it.
+//!
+//! A primary can be lost with what its replicas had not got. Had gateways shown that, its sender,
+//! who has no answer, would send it again, and members would see two messages. So the script that
+//! accepts does not publish; whoever first knows that replicas have an entry does it for all up to
+//! it: the lane that it came by, or a persister before it is stored, should the lane's process have
+//! died. Replicas have everything that was written before what they have, so none is too early.
+
+use std::collections::BTreeSet;
+
+use redis::{Cmd, Value, cmd};
+
+use super::commands::Commands;
+use super::entries::StreamEntry;
+use super::keys;
+use crate::message::Stamp;
+
+/// Short enough to be sent along each time.
+const ANNOUNCE: &str = include_str!("announce.lua");
+
+/// Publishes everything of a shard's journal from `first` to `last` that has not been.
+pub(super) fn announce(publish: &str, shard: u16, first: Stamp, last: Stamp) -> Cmd {
+    let id = |stamp: Stamp| format!("{}-{}", stamp.ms, stamp.seq);
+    cmd("EVAL")
+        .arg(ANNOUNCE)
+        .arg(2)
+        .arg(keys::journal(shard))
+        .arg(keys::announced(shard))
+        .arg(publish)
+        .arg(keys::channels(shard))
+        .arg(id(last))
+        .arg(id(first))
+        .take()
+}
+
+/// Publishes what a persister has read, shard by shard, and returns the shards of which it is.
+pub(super) async fn read(
+    commands: &Commands,
+    publish: &str,
+    read: &[(usize, Vec<StreamEntry>)],
+) -> BTreeSet<usize> {
+    let (mut shards, mut announcements) = (Vec::new(), Vec::new());
+    for (shard, entries) in read {
+        let mut stamps = entries.iter().filter_map(|entry| entry.stamp);
+        if let Some(first) = stamps.next() {
+            let last = stamps.next_back().unwrap_or(first);
+            shards.push(*shard);
+            announcements.push((*shard as u16, announce(publish, *shard as u16, first, last)));
+        }
+    }
+    let answers = commands.spread(announcements).await;
+    let shown = shards
+        .into_iter()
+        .zip(answers)
+        .filter(|(_, answer)| matches!(answer, Ok(Value::Int(_))));
+    shown.map(|(shard, _)| shard).collect()
+}
