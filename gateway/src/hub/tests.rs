@@ -133,6 +133,7 @@ impl World {
             fanout.subscriber,
             past,
             true,
+            broker.window(),
             1 << 20,
             Without::NOTHING,
             gateway,
