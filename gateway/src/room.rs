@@ -5,9 +5,9 @@
 //! order, and passes.
 //!
 //! What a broker's server has shown may go with it: one that takes its place may have lost the
-//! newest messages, and have given others ids below theirs. So a repair begins at the oldest of
-//! what was shown lately, and whatever it finds there that was not shown is a gap that cannot be
-//! closed, because what is newer has been seen.
+//! newest messages, and have given others ids below theirs. So a repair begins at the newest that was
+//! shown where the broker has it, else at the oldest of what was shown lately; and whatever it finds
+//! there that was not shown is a gap that cannot be closed, because what is newer has been seen.
 
 #[cfg(test)]
 mod tests;
@@ -174,6 +174,14 @@ impl Room {
         repair.more = false;
         repair.covered = repair.held.last().map(|message| message.id);
         repair.read.or(self.shown.oldest())
+    }
+
+    /// After which message the reading may begin as well, if the broker itself has that one: a server
+    /// that has a message had all that came before it. `None` when that spares nothing.
+    pub(crate) fn shortcut(&self) -> Option<MessageId> {
+        let has_begun = self.repair.as_ref()?.read.is_some();
+        let newest = self.newest().filter(|_| !has_begun);
+        newest.filter(|newest| Some(*newest) != self.shown.oldest())
     }
 
     /// Where a reading began is neither in the broker nor in the store.

@@ -75,7 +75,15 @@ impl Hub {
         let Some(from) = seat.room().begin_reading() else {
             return Err(Failed::Unrepairable);
         };
-        let since = self.past.since_now(&seat.name, from, PAGE).await;
+        let shortcut = seat.room().shortcut();
+        let in_window = match shortcut {
+            Some(newest) => self.past.since_in_window(&seat.name, newest, PAGE).await,
+            None => None,
+        };
+        let since = match in_window {
+            Some(since) => Ok(since),
+            None => self.past.since_now(&seat.name, from, PAGE).await,
+        };
         drop(turn);
         let since = since.map_err(|_| Failed::Unreadable)?;
         if !since.page.complete {
