@@ -6,6 +6,7 @@ mod tests;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::{OnceCell, Semaphore};
 use tokio::time::Instant;
@@ -30,6 +31,7 @@ pub(crate) struct Hub {
     subscriber: Arc<dyn Subscriber>,
     past: Arc<Past>,
     journaled: bool,
+    window: Duration,
     max_held_bytes: usize,
     repairs: Semaphore,
     /// When a reading for a repair last succeeded.
@@ -54,12 +56,14 @@ pub(crate) struct Membership {
 }
 
 impl Hub {
-    /// A hub without rooms. `journaled` is what the broker guarantees, and `max_outbox_bytes` is
-    /// what members can take at once.
+    /// A hub without rooms. `journaled` is what the broker guarantees, `window` how long its
+    /// [windows](shared::broker::Broker::window) are kept, and `max_outbox_bytes` what members can
+    /// take at once.
     pub(crate) fn new(
         subscriber: Arc<dyn Subscriber>,
         past: Arc<Past>,
         journaled: bool,
+        window: Duration,
         max_outbox_bytes: usize,
         without: Without,
         metrics: Arc<GatewayMetrics>,
@@ -69,6 +73,7 @@ impl Hub {
             subscriber,
             past,
             journaled,
+            window,
             // All of it is released at once.
             max_held_bytes: max_outbox_bytes / 2,
             repairs: Semaphore::new(REPAIRS),
@@ -94,6 +99,7 @@ impl Hub {
                 room: Mutex::new(Room::new(
                     self.journaled,
                     !self.without.has(Protection::PrevCheck),
+                    self.window,
                     self.max_held_bytes,
                 )),
                 joined: OnceCell::new(),

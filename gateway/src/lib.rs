@@ -168,6 +168,7 @@ pub async fn run(parts: Parts, stop: CancellationToken) -> Result<(), BrokerErro
         fanout.subscriber,
         Arc::clone(&past),
         guarantees.journaled,
+        broker.window(),
         settings.max_outbox_bytes,
         without.clone(),
         Arc::clone(&metrics.gateway),

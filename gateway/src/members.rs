@@ -72,6 +72,12 @@ impl Members {
         self.groups.is_empty()
     }
 
+    /// Whether a member has much to read yet.
+    pub(crate) fn are_crowded(&self) -> bool {
+        let mut members = self.groups.iter().flat_map(|group| &group.members);
+        members.any(|member| member.outbox.is_crowded())
+    }
+
     /// Ends the connection of every member.
     pub(crate) fn cut(&self, reason: CloseReason) {
         for member in self.groups.iter().flat_map(|group| &group.members) {

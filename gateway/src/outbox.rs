@@ -82,6 +82,13 @@ impl Outbox {
         }
     }
 
+    /// Whether more waits than a quarter of what there is room for, and somebody may still read it.
+    pub(crate) fn is_crowded(&self) -> bool {
+        let has_many = self.state.bytes.load(Ordering::Relaxed) > self.state.max_bytes / 4
+            || self.sender.capacity() < MAX_MESSAGES * 3 / 4;
+        has_many && self.state.cut.get().is_none()
+    }
+
     /// Ends the connection; the first reason stays.
     pub fn cut(&self, reason: CloseReason) {
         if self.state.cut.set(reason).is_ok() {

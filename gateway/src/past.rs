@@ -56,6 +56,22 @@ pub(crate) struct Since {
 }
 
 impl Since {
+    /// What a reading has found that begins at a message, one more than at most so many.
+    fn from_page(mut page: PastPage, after: MessageId, limit: usize) -> Self {
+        let is_known = page.messages.first().is_some_and(|first| first.id == after);
+        if is_known {
+            page.messages.remove(0);
+        } else {
+            page.messages.truncate(limit);
+        }
+        let has_hole = has_hole(after, &page.messages);
+        Self {
+            page,
+            is_known,
+            has_hole,
+        }
+    }
+
     /// It is certain that nothing is missing.
     pub(crate) fn is_whole(&self) -> bool {
         self.page.complete && self.is_known && !self.has_hole
@@ -165,19 +181,28 @@ impl Past {
             });
         }
         let span = Span::After(after.before());
-        let mut page = self.read_now(room, span, limit + 1).await?;
-        let is_known = page.messages.first().is_some_and(|first| first.id == after);
-        if is_known {
-            page.messages.remove(0);
-        } else {
-            page.messages.truncate(limit);
+        let page = self.read_now(room, span, limit + 1).await?;
+        Ok(Since::from_page(page, after, limit))
+    }
+
+    /// [`Self::since_now`] of the broker's recent window alone. `None` where the message is not in
+    /// it, or the broker does not answer.
+    pub(crate) async fn since_in_window(
+        &self,
+        room: &RoomName,
+        after: MessageId,
+        limit: usize,
+    ) -> Option<Since> {
+        if self.broker.guarantees().shows_stored_only() {
+            return None;
         }
-        let has_hole = has_hole(after, &page.messages);
-        Ok(Since {
-            page,
-            is_known,
-            has_hole,
-        })
+        let span = Span::After(after.before());
+        let recent = self.broker.recent(room, span, limit + 1).await.ok()?;
+        let page = PastPage {
+            messages: recent.messages,
+            complete: recent.complete,
+        };
+        Some(Since::from_page(page, after, limit)).filter(Since::is_whole)
     }
 
     fn join(self: &Arc<Self>, room: RoomName, after: MessageId, limit: usize) -> Shared<Reading> {

@@ -121,6 +121,7 @@ mod tests {
             fanout.subscriber,
             past,
             true,
+            broker.window(),
             1 << 20,
             Without::NOTHING,
             gateway,

@@ -19,11 +19,11 @@ pub(crate) struct Shown(VecDeque<MessageId>);
 impl Shown {
     /// The message with this id, greater than all before, is shown.
     pub(crate) fn push(&mut self, id: MessageId) {
-        self.0.push_back(id);
         let since = id.stamp().ms.saturating_sub(LATELY.as_millis() as u64);
-        while self.0.len() > MOST || self.0.get(1).is_some_and(|id| id.stamp().ms < since) {
+        while self.0.len() >= MOST || self.0.get(1).is_some_and(|id| id.stamp().ms < since) {
             self.0.pop_front();
         }
+        self.0.push_back(id);
     }
 
     /// The newest.
@@ -44,5 +44,22 @@ impl Shown {
     /// Whether this one is older than what is remembered.
     pub(crate) fn precedes(&self, id: MessageId) -> bool {
         self.oldest().is_some_and(|oldest| id < oldest)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use shared::message::Stamp;
+
+    use super::*;
+
+    #[test]
+    fn what_is_remembered_of_a_busy_room_takes_no_more_than_it_says() {
+        let mut shown = Shown::default();
+        for ms in 0..10_000 {
+            shown.push(MessageId::new(Stamp { ms, seq: 0 }, 0));
+        }
+        assert_eq!(shown.0.len(), MOST);
+        assert_eq!(shown.0.capacity() * size_of::<MessageId>(), 8 << 10);
     }
 }

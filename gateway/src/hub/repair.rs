@@ -22,8 +22,12 @@ const PAGE: usize = 100;
 /// overflow the outbox of every one of them.
 const STRIDE: usize = 64 << 10;
 
-/// How long it lets them.
-const BREATH: Duration = Duration::from_millis(1);
+/// The longest that it lets them. Who reads more slowly than a stride in this time is cut off in the
+/// end, as ever.
+const BREATH: Duration = Duration::from_millis(250);
+
+/// How often it looks whether they have.
+const LOOK: Duration = Duration::from_millis(1);
 
 /// How long a repair may fail, or wait while none succeeds, before the room's members are cut off,
 /// to come back with `after`.
@@ -75,7 +79,15 @@ impl Hub {
         let Some(from) = seat.room().begin_reading() else {
             return Err(Failed::Unrepairable);
         };
-        let since = self.past.since_now(&seat.name, from, PAGE).await;
+        let shortcut = seat.room().shortcut();
+        let in_window = match shortcut {
+            Some(newest) => self.past.since_in_window(&seat.name, newest, PAGE).await,
+            None => None,
+        };
+        let since = match in_window {
+            Some(since) => Ok(since),
+            None => self.past.since_now(&seat.name, from, PAGE).await,
+        };
         drop(turn);
         let since = since.map_err(|_| Failed::Unreadable)?;
         if !since.page.complete {
@@ -94,9 +106,11 @@ impl Hub {
             unread += weight(message);
             if unread > STRIDE {
                 unread = 0;
-                sleep(BREATH).await;
+                seat.breathe().await;
             }
         }
+        // Of what waits, too, much may be released at once.
+        seat.breathe().await;
         if since.page.messages.len() < PAGE {
             return Ok(seat.room().end_reading());
         }
@@ -119,6 +133,16 @@ impl Hub {
 
     fn progress(&self) -> MutexGuard<'_, Instant> {
         self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Seat {
+    /// Lets members read what was delivered.
+    async fn breathe(&self) {
+        let until = Instant::now() + BREATH;
+        while self.room().members.are_crowded() && Instant::now() < until {
+            sleep(LOOK).await;
+        }
     }
 }
 

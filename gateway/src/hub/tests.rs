@@ -133,6 +133,7 @@ impl World {
             fanout.subscriber,
             past,
             true,
+            broker.window(),
             1 << 20,
             Without::NOTHING,
             gateway,
@@ -155,12 +156,16 @@ impl World {
     }
 
     async fn publish(&self, room: RoomName) {
+        self.publish_sized(room, 2).await;
+    }
+
+    async fn publish_sized(&self, room: RoomName, octets: usize) {
         let draft = Draft {
             room,
             sender: UserName::parse("kim").unwrap(),
             content_type: None,
             headers: Vec::new(),
-            body: Bytes::from_static(b"hi"),
+            body: Bytes::from(vec![b'x'; octets]),
             idempotency_key: None,
             newer_than: None,
             notify: None,
@@ -275,6 +280,33 @@ async fn a_room_that_waits_for_its_turn_is_given_up_when_none_is_repaired() {
     let unrepaired = world.metrics.gateway.gaps_unrepaired.get();
     assert_eq!(unrepaired, ROOMS as u64);
     drop(members);
+}
+
+#[tokio::test(start_paused = true)]
+async fn members_that_read_on_are_not_cut_off_by_a_gap_that_is_longer_than_their_outbox() {
+    let world = World::new(Duration::ZERO).await;
+    let (outbox, mut deliveries) = outbox(1 << 20, Arc::clone(&world.metrics.gateway));
+    let member = world.enter(room(0), &outbox).await;
+    for octets in [20_000, 20_000, 20_000, 500, 500, 500] {
+        for _ in 0..90 {
+            world.publish_sized(room(0), octets).await;
+        }
+        world.settle().await;
+    }
+    world.hub.repair_all();
+    let read = async {
+        for _ in 0..6 * 90 {
+            // 4 MB/s of the large ones.
+            sleep(Duration::from_millis(5)).await;
+            assert!(deliveries.next().await.is_some());
+        }
+    };
+    tokio::select! {
+        () = read => {}
+        reason = outbox.until_cut() => panic!("{reason:?}"),
+    }
+    assert_eq!(world.metrics.gateway.gaps_repaired.get(), 1);
+    drop(member);
 }
 
 /// What comes after a message of each of these rooms is read at once.

@@ -71,6 +71,59 @@ async fn who_comes_back_asks_nothing_of_the_store_where_the_window_has_it() {
     mongo.resume().await;
 }
 
+#[tokio::test]
+async fn a_room_that_was_quiet_is_served_while_the_store_is_away() {
+    let redis = Redis::start().await;
+    let mongo = Mongo::start().await;
+    let flags = ["--recent-ttl", "300ms", "--shards", "1"];
+    let backend = mongo_backend(&redis, &mongo, &flags).await;
+    let gateway = backend.gateway(&[]).await;
+    let mut client = gateway.client("kim").await;
+    client.subscribe("s", "/topic/rooms/r", &[]).await.unwrap();
+    client.send("/app/rooms/r", "1", &[]).await.unwrap();
+    assert_eq!(client.message().await.unwrap().body, "1");
+    let mut connection = redis.connection().await;
+    harness::until("the window to expire", async || {
+        let mut exists = redis::cmd("EXISTS");
+        exists.arg("rc:{0}:recent:r");
+        exists.query_async::<u64>(&mut connection).await.unwrap() == 0
+    })
+    .await;
+    mongo.pause().await;
+    client.send("/app/rooms/r", "2", &[]).await.unwrap();
+    let second = client.message().await.unwrap();
+    assert_eq!((&*second.body, second.header("prev")), (&b"2"[..], None));
+    mongo.resume().await;
+}
+
+#[tokio::test]
+async fn a_busy_room_is_repaired_while_the_store_is_away() {
+    let redis = Redis::start().await;
+    let mongo = Mongo::start().await;
+    let backend = mongo_backend(&redis, &mongo, &["--recent-max", "10"]).await;
+    let gateway = backend.gateway(&[]).await;
+    let mut client = gateway.client("kim").await;
+    client.subscribe("s", "/topic/rooms/r", &[]).await.unwrap();
+    // Far more than the window keeps, and all of them lately.
+    for number in 0..400 {
+        let text = number.to_string();
+        client
+            .send("/app/rooms/r", text.clone(), &[])
+            .await
+            .unwrap();
+        assert_eq!(client.message().await.unwrap().body, text);
+    }
+    mongo.pause().await;
+    let mut connection = redis.connection().await;
+    let mut kill = redis::cmd("CLIENT");
+    kill.arg("KILL").arg("TYPE").arg("pubsub");
+    let killed: u64 = kill.query_async(&mut connection).await.unwrap();
+    assert!(killed > 0);
+    client.send("/app/rooms/r", "next", &[]).await.unwrap();
+    assert_eq!(client.message().await.unwrap().body, "next");
+    mongo.resume().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_waits_to_be_sent_away_is_served() {
     let backend = backend(&[]).await;

@@ -138,6 +138,11 @@ pub trait Broker: Send + Sync + 'static {
         limit: usize,
     ) -> BoxFuture<'a, Result<Recent, BrokerError>>;
 
+    /// How long a room's recent window is kept after its last message. One that is accepted sooner
+    /// names the one before it, unless the window was lost; one that names none and comes later
+    /// proves nothing.
+    fn window(&self) -> Duration;
+
     /// How many accepted messages are not stored yet.
     ///
     /// # Errors

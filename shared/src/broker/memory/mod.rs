@@ -7,6 +7,7 @@ mod rooms;
 mod state;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, ready};
@@ -37,6 +38,7 @@ pub(super) fn open(
         }),
         metrics: Arc::clone(&metrics.broker),
         delivery: settings.delivery,
+        window: settings.recent_ttl,
     })
 }
 
@@ -44,6 +46,7 @@ struct MemoryBroker {
     shared: Arc<Shared>,
     metrics: Arc<BrokerMetrics>,
     delivery: Delivery,
+    window: Duration,
 }
 
 /// One lock over everything makes accepting a single step. No call holds it across an await.
@@ -96,6 +99,10 @@ impl Broker for MemoryBroker {
         limit: usize,
     ) -> BoxFuture<'a, Result<Recent, BrokerError>> {
         ready(Ok(self.shared.lock().recent(room, span, limit))).boxed()
+    }
+
+    fn window(&self) -> Duration {
+        self.window
     }
 
     fn backlog(&self) -> BoxFuture<'_, Result<u64, BrokerError>> {

@@ -25,6 +25,7 @@ mod topology;
 mod track;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
@@ -141,6 +142,10 @@ impl Broker for RedisBroker {
                 .unwrap_or_else(|_| Err(late()))
         }
         .boxed()
+    }
+
+    fn window(&self) -> Duration {
+        self.settings.recent_ttl
     }
 
     fn backlog(&self) -> BoxFuture<'_, Result<u64, BrokerError>> {
