@@ -103,6 +103,14 @@ impl Blow {
         }
     }
 
+    /// Whether it is over once it was inflicted: nothing was taken away that could be given back.
+    pub(crate) fn is_over(self) -> bool {
+        matches!(
+            self.fault,
+            Fault::Failover(_) | Fault::Migrate | Fault::Roll
+        )
+    }
+
     /// Lets the fault end.
     ///
     /// # Panics

@@ -107,9 +107,10 @@ pub(crate) struct SlowReader {
     pub stops: Duration,
 }
 
-/// How long it took from the end of a fault until everything flowed again: until the last member had
-/// a delivery, the last sender a receipt, and the last room a receipt from the store that it had to
-/// wait for. What came promptly when it was due was not waited for.
+/// How long it took from when a fault began to end until everything flowed again: until the last member
+/// had a delivery, the last sender a receipt, and the last room a receipt from the store that it had to
+/// wait for. What came promptly when it was due was not waited for: no time at all says that all had
+/// gone on before.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub(crate) struct Recovery {
     /// Of deliveries to every member.
@@ -118,6 +119,15 @@ pub(crate) struct Recovery {
     pub receipts: Duration,
     /// Of receipts from the store in every room.
     pub stores: Duration,
+}
+
+/// The longest waits of a time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Longest {
+    /// That any member who reads had nothing while something was due to it.
+    pub interruption: Duration,
+    /// From when a message was due until its receipt, of whichever kind.
+    pub receipt: Duration,
 }
 
 impl Recovery {
@@ -253,35 +263,35 @@ impl Load {
             .map_err(stuck)?;
         load.phases.sending.cancel();
         let rest = end.saturating_duration_since(Instant::now());
-        load.flowing(Instant::now(), rest).await.map_err(stuck)?;
-        load.longest_interruption();
+        load.watch();
+        load.flowing(rest).await.map_err(stuck)?;
+        load.longest();
         Ok(load)
     }
 
-    /// Waits until every sender has a receipt for something that was due after `since`, every
-    /// member has got something that was, and something that was is stored of every room. `since`
-    /// has just been: what came before this was called is not seen.
+    /// From now on looks for what is due from now on, and for how long it takes. Called when a fault
+    /// begins to end, so that what its end takes counts too.
+    pub(crate) fn watch(&self) {
+        let is_storing = self.settings.stored > 0.0;
+        self.board
+            .watch(self.board.now(), self.settings.senders, is_storing);
+    }
+
+    /// Waits until every sender has a receipt for something that was due after [`watch`](Self::watch),
+    /// every member has got something that was, and something that was is stored of every room.
     ///
     /// # Errors
     /// [`Stuck`] when it takes longer than `deadline`.
-    pub(crate) async fn flowing(
-        &self,
-        since: Instant,
-        deadline: Duration,
-    ) -> Result<Recovery, Stuck> {
-        let mark = since.saturating_duration_since(self.board.start);
-        let is_storing = self.settings.stored > 0.0;
-        self.board.watch(mark, self.settings.senders, is_storing);
+    pub(crate) async fn flowing(&self, deadline: Duration) -> Result<Recovery, Stuck> {
         self.until(Instant::now() + deadline, |waiting| {
             *waiting == Waiting::default()
         })
         .await
     }
 
-    /// The longest that any member who reads had nothing while something was due to it, since this was
-    /// last asked. Interruptions that have not ended do not count yet.
-    pub(crate) fn longest_interruption(&self) -> Duration {
-        self.board.longest_interruption()
+    /// The longest waits since this was last asked. Those that have not ended do not count yet.
+    pub(crate) fn longest(&self) -> Longest {
+        self.board.longest()
     }
 
     /// Stops sending, waits until everything has its receipt and has come to everybody, reads each

@@ -115,7 +115,7 @@ async fn row(
     };
     std::fs::create_dir_all(&logs).map_err(unwritable)?;
     let Played {
-        interruptions,
+        longest,
         recoveries,
         outcome,
         notes,
@@ -124,14 +124,14 @@ async fn row(
     let is_control = control.is_some();
     let mut row = match outcome {
         Some(outcome) => {
-            let mut row = Row::finished(&name, is_control, &interruptions, &recoveries, outcome);
+            let mut row = Row::finished(&name, is_control, &longest, &recoveries, outcome);
             // A control that is stuck has its debts.
             row.broken = broken.filter(|_| !is_control);
             row
         }
         None => {
             let reason = broken.unwrap_or_else(|| "it has no outcome".into());
-            Row::broken(&name, is_control, interruptions.len(), reason)
+            Row::broken(&name, is_control, longest.len(), reason)
         }
     };
     row.notes.extend(notes);

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::fault::Blow;
 use super::figures::Figures;
-use super::load::{Gateways, Load, LoadSettings, Outcome, Recovery};
+use super::load::{Gateways, Load, LoadSettings, Longest, Outcome, Recovery};
 use super::programs::Programs;
 use super::scenario::{Control, Scenario, System};
 use super::world::World;
@@ -37,8 +37,8 @@ pub(crate) struct Stage {
 /// What came of it.
 #[derive(Debug, Default)]
 pub(crate) struct Played {
-    /// The longest of each round.
-    pub interruptions: Vec<Duration>,
+    /// Of each round.
+    pub longest: Vec<Longest>,
     /// Of each round after which all flowed again.
     pub recoveries: Vec<Recovery>,
     pub outcome: Option<Outcome>,
@@ -100,13 +100,16 @@ impl Stage {
         };
         let mut played = Played::default();
         let mut witnessed = scenario.witness.is_none();
-        load.longest_interruption();
+        load.longest();
         for round in 1..=self.rounds {
             if self.stop.is_cancelled() {
                 break;
             }
             let blow = Blow::choose(scenario.faults, round, &mut random);
             let what = blow.inflict(&mut world).await;
+            if blow.is_over() {
+                load.watch();
+            }
             let longer = (scenario.hold / 2).min(Duration::from_secs(1));
             let hold = scenario.hold + longer.mul_f64(random.f64());
             // Whoever interrupts need not wait for that.
@@ -114,10 +117,12 @@ impl Stage {
             if let Some(witness) = scenario.witness.filter(|_| !witnessed) {
                 witnessed = world.counted(witness).await > 0.0;
             }
+            if !blow.is_over() {
+                load.watch();
+            }
             blow.end(&mut world).await;
-            let ended = Instant::now();
-            let flowing = load.flowing(ended.into_std(), patience).await;
-            played.interruptions.push(load.longest_interruption());
+            let flowing = load.flowing(patience).await;
+            played.longest.push(load.longest());
             let then = match &flowing {
                 Ok(recovery) => format!(
                     "deliveries after {:.2} s, receipts {:.2} s, stores {:.2} s",
