@@ -18,11 +18,11 @@ mod programs;
 mod proxy;
 mod scenario;
 mod sends;
+mod settled;
 mod table;
 mod world;
 
 use std::fmt::Write as _;
-use std::path::PathBuf;
 
 use shared::exit::Failure;
 use shared::shutdown;
@@ -44,11 +44,20 @@ pub(crate) async fn chaos(args: &ChaosArgs) -> Result<(), Failure> {
         print!("{}", list());
         return Ok(());
     }
+    table::check(args.json.as_deref(), args.markdown.as_deref())?;
     if !args.gateways.is_empty() {
         let rows = vec![outside::run(args).await?];
         return table::publish(&rows, args.json.as_deref(), args.markdown.as_deref());
     }
     let scenarios = chosen(&args.scenarios)?;
+    if args.control
+        && scenarios
+            .iter()
+            .all(|scenario| scenario.controls.is_empty())
+    {
+        let line = "--control: none of these scenarios has one; --list names them all";
+        return Err(Failure::Config(line.into()));
+    }
     let systems: Vec<_> = scenarios.iter().map(|scenario| scenario.system).collect();
     let stage = Stage {
         programs: Programs::find(args.bin_dir.as_deref(), &systems)?,
@@ -69,7 +78,7 @@ pub(crate) async fn chaos(args: &ChaosArgs) -> Result<(), Failure> {
             if stage.stop.is_cancelled() {
                 break;
             }
-            rows.push(row(args, &stage, scenario, control).await?);
+            rows.push(row(args, &stage, scenario, control).await);
         }
     }
     let published = table::publish(&rows, args.json.as_deref(), args.markdown.as_deref());
@@ -102,18 +111,27 @@ async fn row(
     stage: &Stage,
     scenario: &'static Scenario,
     control: Option<&'static Control>,
-) -> Result<Row, Failure> {
+) -> Row {
     let name = match control {
         Some(control) => format!("{}: {}", scenario.name, control.about),
         None => scenario.name.to_owned(),
     };
-    let unwritable = |error| Failure::Other(format!("the folder of logs cannot be made: {error}"));
-    let temporary = TempDir::with_prefix("roomcast-chaos-").map_err(unwritable)?;
-    let logs: PathBuf = match &args.keep_logs {
-        Some(folder) => folder.join(name.replace(|c: char| !c.is_ascii_alphanumeric(), "-")),
-        None => temporary.path().to_owned(),
+    let folders = TempDir::with_prefix("roomcast-chaos-").and_then(|temporary| {
+        let logs = match &args.keep_logs {
+            Some(folder) => folder.join(name.replace(|c: char| !c.is_ascii_alphanumeric(), "-")),
+            None => temporary.path().to_owned(),
+        };
+        std::fs::create_dir_all(&logs)?;
+        Ok((temporary, logs))
+    });
+    let (temporary, logs) = match folders {
+        Ok(folders) => folders,
+        // The rows before this one are shown all the same.
+        Err(error) => {
+            let reason = format!("the folder of logs cannot be made: {error}");
+            return Row::broken(&name, control.is_some(), 0, reason);
+        }
     };
-    std::fs::create_dir_all(&logs).map_err(unwritable)?;
     let Played {
         longest,
         recoveries,
@@ -139,7 +157,7 @@ async fn row(
         let kept = temporary.keep();
         row.notes.push(format!("logs are in {}", kept.display()));
     }
-    Ok(row)
+    row
 }
 
 /// What there is to run, with its controls.

@@ -54,7 +54,8 @@ pub(crate) async fn run(args: &ChaosArgs) -> Result<Row, Failure> {
     running.watch();
     let flows = running.flowing(load.settle).await;
     let longest = running.longest();
-    let outcome = running.finish(load.settle).await;
+    let settled = running.settle(load.settle).await;
+    let outcome = settled.close(load.settle, async { None }).await;
     for (reason, count) in &outcome.ends {
         println!("connections that ended: {reason} {count}");
     }

@@ -157,7 +157,14 @@ impl Stage {
                 played.broken = Some(format!("the fault had no effect: no {witness}"));
             }
         }
-        played.outcome = Some(load.finish(patience).await);
+        let settled = load.settle(patience).await;
+        let mut outcome = settled
+            .close(patience, async { Some(world.archive().await) })
+            .await;
+        if !scenario.may_tell() {
+            outcome.owe_what_was_told();
+        }
+        played.outcome = Some(outcome);
         measuring.cancel();
         if let Some(figures) = figures {
             let figures = figures.await.map_err(|error| error.to_string())?;

@@ -187,6 +187,22 @@ const HEADS: [[&str; 2]; 12] = [
     ["until", "stored"],
 ];
 
+/// Whether the files can be written: hours later would be too late. What they have stays until then.
+///
+/// # Errors
+/// [`Failure::Config`] with the flag and the file.
+pub(crate) fn check(json: Option<&Path>, markdown: Option<&Path>) -> Result<(), Failure> {
+    for (flag, path) in [("--json", json), ("--markdown", markdown)] {
+        if let Some(path) = path
+            && let Err(error) = fs::OpenOptions::new().create(true).append(true).open(path)
+        {
+            let line = format!("{flag}: {}: {error}", path.display());
+            return Err(Failure::Config(line));
+        }
+    }
+    Ok(())
+}
+
 /// Prints the table, and writes the files that are asked for.
 ///
 /// # Errors

@@ -176,14 +176,22 @@ async fn nothing_is_left_when_a_run_is_killed_or_interrupted() {
 }
 
 #[tokio::test]
-async fn a_program_that_is_missing_ends_it_with_69_and_a_wrong_name_with_64() {
+async fn a_program_that_is_missing_ends_it_with_69_and_a_wrong_flag_with_64() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path().to_str().unwrap();
     for (flags, code, says) in [
-        (["--bin-dir", folder], 69, "gateway"),
-        (["--scenario", "no-such"], 64, "--list"),
+        (&["--bin-dir", folder][..], 69, "gateway"),
+        (&["--scenario", "no-such"], 64, "--list"),
+        // What would otherwise show at the end of hours, or not at all.
+        (&["--json", "/no-such/rows.json"], 64, "--json"),
+        (&["--markdown", folder], 64, "--markdown"),
+        (
+            &["--control", "--scenario", "persister-killed"],
+            64,
+            "--list",
+        ),
     ] {
-        let mut chaos = Process::spawn("loadtest", ["chaos"].iter().chain(&flags));
+        let mut chaos = Process::spawn("loadtest", ["chaos"].iter().chain(flags));
         let status = chaos.wait().await;
         assert_eq!(status.code(), Some(code), "{}", chaos.output());
         assert_eq!(chaos.output().lines().count(), 1, "{}", chaos.output());

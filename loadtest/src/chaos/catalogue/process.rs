@@ -38,8 +38,6 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         name: "persister-killed-storing",
         about: "SIGKILL of a persister before the store answers it",
         faults: &[Fault::KillStoring],
-        // Redis's window of recent messages must not hide what the store does not have.
-        common: &["--recent-max", "10"],
         load: |load| load.stored = 1.0,
         controls: &[
             Control {
