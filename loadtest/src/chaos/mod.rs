@@ -41,8 +41,7 @@ use crate::config::ChaosArgs;
 /// [`Failure`] where there are debts, or something could not be run.
 pub(crate) async fn chaos(args: &ChaosArgs) -> Result<(), Failure> {
     if args.list {
-        print!("{}", list());
-        return Ok(());
+        return table::print(&list());
     }
     table::check(args.json.as_deref(), args.markdown.as_deref())?;
     if !args.gateways.is_empty() {

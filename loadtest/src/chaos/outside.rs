@@ -8,7 +8,7 @@ use tokio::time::sleep;
 
 use super::gateways::Gateways;
 use super::load::{Load, LoadError, LoadSettings, SlowReader};
-use super::table::Row;
+use super::table::{self, Row};
 use crate::config::ChaosArgs;
 
 /// How the row is called.
@@ -57,7 +57,7 @@ pub(crate) async fn run(args: &ChaosArgs) -> Result<Row, Failure> {
     let settled = running.settle(load.settle).await;
     let outcome = settled.close(load.settle, async { None }).await;
     for (reason, count) in &outcome.ends {
-        println!("connections that ended: {reason} {count}");
+        table::print(&format!("connections that ended: {reason} {count}\n"))?;
     }
     let mut row = Row::finished(NAME, false, &[longest], &[], outcome);
     row.broken = flows.err().map(|stuck| stuck.to_string());

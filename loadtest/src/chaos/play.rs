@@ -1,5 +1,6 @@
 //! Plays a scenario: round after round of its fault under load, and the reckoning.
 
+use std::io::{self, Write as _};
 use std::panic::AssertUnwindSafe;
 use std::path::Path;
 use std::time::Duration;
@@ -99,13 +100,14 @@ impl Stage {
             None => PATIENCE,
         };
         let mut played = Played::default();
+        let mut deck = Vec::new();
         let mut witnessed = scenario.witness.is_none();
         load.longest();
         for round in 1..=self.rounds {
             if self.stop.is_cancelled() {
                 break;
             }
-            let blow = Blow::choose(scenario.faults, round, &mut random);
+            let blow = Blow::choose(scenario.faults, &mut deck, round, &mut random);
             let what = blow.inflict(&mut world).await;
             if blow.is_over() {
                 load.watch();
@@ -132,7 +134,9 @@ impl Stage {
                 ),
                 Err(stuck) => format!("not all flows again: {stuck}"),
             };
-            eprintln!(
+            // Where nobody reads it, the rounds go on.
+            let _ = writeln!(
+                io::stderr(),
                 "{:>7.1} s  {} {round}/{}: {what}; {then}",
                 self.began.elapsed().as_secs_f64(),
                 scenario.name,

@@ -108,7 +108,7 @@ pub(crate) struct Scenario {
     pub about: &'static str,
     /// What it happens to.
     pub system: System,
-    /// One of these is chosen in each round.
+    /// One of these comes in each round, in random order, and each as often as the others.
     pub faults: &'static [Fault],
     /// How long a fault lasts, half as long again at most.
     pub hold: Duration,

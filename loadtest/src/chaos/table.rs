@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 use std::fs;
+use std::io::{self, Write as _};
 use std::path::Path;
 use std::time::Duration;
 
@@ -212,7 +213,6 @@ pub(crate) fn publish(
     json: Option<&Path>,
     in_markdown: Option<&Path>,
 ) -> Result<(), Failure> {
-    print!("{}", text(rows));
     let write = |flag: &str, path: &Path, text: String| {
         fs::write(path, text)
             .map_err(|error| Failure::Other(format!("{flag}: {}: {error}", path.display())))
@@ -224,10 +224,29 @@ pub(crate) fn publish(
     if let Some(path) = in_markdown {
         write("--markdown", path, markdown(rows))?;
     }
+    // Last, since it may go nowhere.
+    print(&text(rows))?;
     let wrong = rows.iter().filter_map(Row::wrong).collect::<Vec<_>>();
     match wrong.is_empty() {
         true => Ok(()),
         false => Err(Failure::Other(wrong.join("; "))),
+    }
+}
+
+/// Prints, also where nobody reads on: `| head` is no error.
+///
+/// # Errors
+/// [`Failure::Other`] where the output cannot be written for another reason.
+pub(crate) fn print(text: &str) -> Result<(), Failure> {
+    let mut output = io::stdout().lock();
+    let printed = output
+        .write_all(text.as_bytes())
+        .and_then(|()| output.flush());
+    match printed {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Failure::Other(format!(
+            "the table cannot be printed: {error}"
+        ))),
+        _ => Ok(()),
     }
 }
 

@@ -199,6 +199,17 @@ async fn a_program_that_is_missing_ends_it_with_69_and_a_wrong_flag_with_64() {
     }
 }
 
+#[test]
+fn who_stops_reading_what_it_prints_is_no_error() {
+    let mut chaos = std::process::Command::new(binary::path("loadtest"));
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let chaos = chaos.args(["chaos", "--list"]).stdout(writer);
+    let ended = chaos.output().unwrap();
+    let said = String::from_utf8_lossy(&ended.stderr);
+    assert_eq!((ended.status.code(), &*said), (Some(0), ""));
+}
+
 #[tokio::test]
 async fn the_list_names_every_scenario_and_what_proves_it() {
     let mut chaos = Process::spawn("loadtest", ["chaos", "--list"]);

@@ -138,7 +138,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
     },
     Scenario {
         name: "everything",
-        about: "any part killed, terminated or frozen, any network reset, in random order",
+        about: "any part killed, terminated or frozen, any network reset, each in 20 rounds, in random order",
         faults: &[
             Fault::Kill(Target::Gateway),
             Fault::Kill(Target::Persister),
