@@ -47,7 +47,7 @@ pub(crate) enum Load {
     /// Starts redis-server, mongod, gateways and persisters by itself, one scenario after the other,
     /// and inflicts the scenario's fault again and again under load. Users come back with `after`, and
     /// send again, with its idempotency key, what has no receipt. In the end each receipt is an
-    /// obligation: the message is in the history once and in order, and every subscriber has got it
+    /// obligation: the message is in the store once and in order, and every subscriber has got it
     /// once and in order. What was not paid is counted, and the first debts are described.
     ///
     /// With --gateway nothing is started: the load runs on gateways that somebody else breaks.

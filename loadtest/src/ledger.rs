@@ -218,11 +218,15 @@ impl Ledger {
     }
 
     /// The whole history of the room, in the order in which it was read: the sender's place and
-    /// sequence of each message, or `None` for one that this run did not send.
+    /// sequence of each message, or `None` for one that this run did not send. Another history of it,
+    /// from elsewhere, owes the same.
     pub(crate) fn stored(
         &mut self,
         history: impl IntoIterator<Item = (MessageId, Option<(usize, usize)>)>,
     ) {
+        for slot in &mut self.messages {
+            slot.stored = 0;
+        }
         let mut newest = None;
         for (id, message) in history {
             if let Some(newest) = newest.filter(|newest| id < *newest) {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use shared::message::MessageId;
 
-use super::load::{LoadSettings, Recovery};
+use super::load::{LoadSettings, Longest, Recovery};
 use crate::body::{Bodies, Stamp};
 use crate::ledger::{Entry, Ledger};
 use crate::run::Seat;
@@ -45,8 +45,7 @@ pub(crate) struct Room {
     /// Whether a receipt from the store is waited for.
     awaits_store: bool,
     recovery: Recovery,
-    /// The longest that a member who reads had nothing while something was due to it.
-    interruption: Duration,
+    longest: Longest,
 }
 
 #[derive(Clone, Debug)]
@@ -93,7 +92,7 @@ impl Board {
             mark: Duration::ZERO,
             awaits_store: false,
             recovery: Recovery::default(),
-            interruption: Duration::ZERO,
+            longest: Longest::default(),
         };
         let rooms_and_members = (0..rooms).flat_map(|room| (0..members).map(move |at| (room, at)));
         Self {
@@ -176,7 +175,7 @@ impl Board {
             let deliveries = &mut room.recovery.deliveries;
             *deliveries = (*deliveries).max(since(mark, stamp.due, now));
         }
-        room.interruption = room.interruption.max(interruption);
+        room.longest.interruption = room.longest.interruption.max(interruption);
     }
 
     /// A RECEIPT for a message has come to its sender, now: of the store, where `is_stored`.
@@ -190,7 +189,11 @@ impl Board {
     ) {
         let mut room = self.room(seat.room);
         let entry = room.ledger.receipted(seat.member, seq as usize, id);
-        if entry != Entry::Paid || due <= room.mark {
+        if entry != Entry::Paid {
+            return;
+        }
+        room.longest.receipt = room.longest.receipt.max(now.saturating_sub(due));
+        if due <= room.mark {
             return;
         }
         let took = since(room.mark, due, now);
@@ -261,13 +264,18 @@ impl Board {
         names.take(3).collect()
     }
 
-    /// The longest interruption of any member since this was last asked.
-    pub(crate) fn longest_interruption(&self) -> Duration {
-        let rooms = (0..self.states.len()).map(|room| self.room(room));
-        rooms
-            .map(|mut room| std::mem::take(&mut room.interruption))
-            .max()
-            .unwrap_or_default()
+    /// The longest waits of anybody since this was last asked.
+    pub(crate) fn longest(&self) -> Longest {
+        let mut longest = Longest::default();
+        for room in 0..self.states.len() {
+            let Longest {
+                interruption,
+                receipt,
+            } = std::mem::take(&mut self.room(room).longest);
+            longest.interruption = longest.interruption.max(interruption);
+            longest.receipt = longest.receipt.max(receipt);
+        }
+        longest
     }
 
     /// A member's connection has ended, or could not be made.
@@ -431,15 +439,26 @@ mod tests {
         let (first, second, third) = (scene.send(10), scene.send(20), scene.send(21));
         scene.deliver(first, 0, seconds(11));
         scene.deliver(first, 1, seconds(10));
-        assert_eq!(scene.board.longest_interruption(), seconds(1));
+        assert_eq!(scene.board.longest().interruption, seconds(1));
         scene.deliver(second, 0, seconds(27));
         scene.deliver(third, 0, seconds(28));
         scene.deliver(second, 1, seconds(21));
         assert_eq!(
-            scene.board.longest_interruption(),
+            scene.board.longest().interruption,
             seconds(7),
             "until the first came; before it was due, nothing was missing"
         );
-        assert_eq!(scene.board.longest_interruption(), Duration::ZERO);
+        assert_eq!(scene.board.longest().interruption, Duration::ZERO);
+    }
+    #[test]
+    fn a_receipt_is_waited_for_from_when_its_message_was_due_whenever_that_was() {
+        let mut scene = Scene::new();
+        let (first, second) = (scene.send(10), scene.send(20));
+        scene.board.watch(seconds(30), SENDERS, true);
+        scene.receipt(second, true, seconds(31));
+        scene.receipt(first, false, seconds(13));
+        scene.receipt(first, false, seconds(99));
+        assert_eq!(scene.board.longest().receipt, seconds(11));
+        assert_eq!(scene.board.longest().receipt, Duration::ZERO);
     }
 }

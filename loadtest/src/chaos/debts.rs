@@ -27,6 +27,21 @@ pub(crate) struct Outcome {
     pub notes: Vec<String>,
 }
 
+impl Outcome {
+    /// Counts as lost what members were told that they may miss, and did: nothing had taken it from
+    /// the system.
+    pub(crate) fn owe_what_was_told(&mut self) {
+        if self.told_missing > 0 {
+            self.debts.lost += self.told_missing;
+            let note = format!(
+                "{} deliveries never came to who was told so, though all could be had",
+                self.told_missing
+            );
+            self.notes.insert(0, note);
+        }
+    }
+}
+
 /// Obligations that were not paid, by kind. Their details are in [`Faults`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub(crate) struct Debts {
@@ -102,5 +117,24 @@ impl fmt::Display for Debts {
             none if none.is_empty() => f.write_str("no debt"),
             some => f.write_str(&some),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn to_be_told_pays_nothing_where_all_could_be_had() {
+        let mut outcome = Outcome {
+            told: 2,
+            ..Outcome::default()
+        };
+        outcome.owe_what_was_told();
+        assert!(outcome.debts.is_clean(), "told, and nothing missing");
+        outcome.told_missing = 3;
+        outcome.owe_what_was_told();
+        assert_eq!(outcome.debts.lost, 3);
+        assert_eq!(outcome.notes.len(), 1);
     }
 }

@@ -40,10 +40,20 @@ pub(crate) struct Blow {
 }
 
 impl Blow {
-    /// Chooses one of these faults, and what it strikes.
-    pub(crate) fn choose(faults: &[Fault], round: u32, random: &mut fastrand::Rng) -> Self {
+    /// Takes the next of these faults from `deck`, where they lie in random order until each has been
+    /// taken, and chooses what it strikes.
+    pub(crate) fn choose(
+        faults: &[Fault],
+        deck: &mut Vec<Fault>,
+        round: u32,
+        random: &mut fastrand::Rng,
+    ) -> Self {
+        if deck.is_empty() {
+            deck.extend(faults);
+            random.shuffle(deck);
+        }
         Self {
-            fault: random.choice(faults).copied().unwrap_or(Fault::Nothing),
+            fault: deck.pop().unwrap_or(Fault::Nothing),
             which: random.usize(..64),
             harsh: round % 2 == 1,
         }
@@ -101,6 +111,14 @@ impl Blow {
             }
             Fault::Nothing => "nothing but the load".into(),
         }
+    }
+
+    /// Whether it is over once it was inflicted: nothing was taken away that could be given back.
+    pub(crate) fn is_over(self) -> bool {
+        matches!(
+            self.fault,
+            Fault::Failover(_) | Fault::Migrate | Fault::Roll
+        )
     }
 
     /// Lets the fault end.
@@ -392,4 +410,24 @@ fn largest(folder: &Path) -> u64 {
     let files = std::fs::read_dir(folder).into_iter().flatten().flatten();
     let sizes = files.filter_map(|file| Some(file.metadata().ok()?.len()));
     sizes.max().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_of_several_faults_comes_in_as_many_rounds_as_there_are() {
+        let faults = [Target::Gateway, Target::Persister, Target::Redis].map(Fault::Kill);
+        let mut random = fastrand::Rng::with_seed(1);
+        let mut deck = Vec::new();
+        for _ in 0..5 {
+            let round = |round| Blow::choose(&faults, &mut deck, round, &mut random).fault;
+            let blows = (1..=3).map(round).collect::<Vec<_>>();
+            assert!(
+                faults.iter().all(|fault| blows.contains(fault)),
+                "{blows:?}"
+            );
+        }
+    }
 }

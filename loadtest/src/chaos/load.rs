@@ -4,7 +4,6 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use futures_util::stream::{self, StreamExt};
 use serde::Serialize;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
@@ -13,11 +12,11 @@ use uuid::Uuid;
 use super::board::{Board, Waiting};
 use super::member::{Member, Phases};
 use crate::body::{Bodies, HEAD_BYTES};
-use crate::history;
 use crate::run::Seat;
 
-pub(crate) use super::debts::{Debts, Outcome};
+pub(crate) use super::debts::Outcome;
 pub(crate) use super::gateways::Gateways;
+pub(crate) use super::settled::Settled;
 
 /// How often what is waited for is looked at.
 const LOOK: Duration = Duration::from_millis(20);
@@ -27,15 +26,6 @@ const AFTERMATH: Duration = Duration::from_secs(1);
 
 /// How long members may take to leave.
 const LEAVING: Duration = Duration::from_secs(10);
-
-/// Histories that are read at one time.
-const AT_ONCE: usize = 16;
-
-/// How long one reading of a history may take before another gateway is asked.
-const READING: Duration = Duration::from_secs(10);
-
-/// How many debts are described in words.
-const MAX_NOTES: usize = 20;
 
 /// How members behave.
 #[derive(Clone, Debug)]
@@ -107,9 +97,10 @@ pub(crate) struct SlowReader {
     pub stops: Duration,
 }
 
-/// How long it took from the end of a fault until everything flowed again: until the last member had
-/// a delivery, the last sender a receipt, and the last room a receipt from the store that it had to
-/// wait for. What came promptly when it was due was not waited for.
+/// How long it took from when a fault began to end until everything flowed again: until the last member
+/// had a delivery, the last sender a receipt, and the last room a receipt from the store that it had to
+/// wait for. What came promptly when it was due was not waited for: no time at all says that all had
+/// gone on before.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub(crate) struct Recovery {
     /// Of deliveries to every member.
@@ -118,6 +109,15 @@ pub(crate) struct Recovery {
     pub receipts: Duration,
     /// Of receipts from the store in every room.
     pub stores: Duration,
+}
+
+/// The longest waits of a time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Longest {
+    /// That any member who reads had nothing while something was due to it.
+    pub interruption: Duration,
+    /// From when a message was due until its receipt, of whichever kind.
+    pub receipt: Duration,
 }
 
 impl Recovery {
@@ -253,46 +253,39 @@ impl Load {
             .map_err(stuck)?;
         load.phases.sending.cancel();
         let rest = end.saturating_duration_since(Instant::now());
-        load.flowing(Instant::now(), rest).await.map_err(stuck)?;
-        load.longest_interruption();
+        load.watch();
+        load.flowing(rest).await.map_err(stuck)?;
+        load.longest();
         Ok(load)
     }
 
-    /// Waits until every sender has a receipt for something that was due after `since`, every
-    /// member has got something that was, and something that was is stored of every room. `since`
-    /// has just been: what came before this was called is not seen.
+    /// From now on looks for what is due from now on, and for how long it takes. Called when a fault
+    /// begins to end, so that what its end takes counts too.
+    pub(crate) fn watch(&self) {
+        let is_storing = self.settings.stored > 0.0;
+        self.board
+            .watch(self.board.now(), self.settings.senders, is_storing);
+    }
+
+    /// Waits until every sender has a receipt for something that was due after [`watch`](Self::watch),
+    /// every member has got something that was, and something that was is stored of every room.
     ///
     /// # Errors
     /// [`Stuck`] when it takes longer than `deadline`.
-    pub(crate) async fn flowing(
-        &self,
-        since: Instant,
-        deadline: Duration,
-    ) -> Result<Recovery, Stuck> {
-        let mark = since.saturating_duration_since(self.board.start);
-        let is_storing = self.settings.stored > 0.0;
-        self.board.watch(mark, self.settings.senders, is_storing);
+    pub(crate) async fn flowing(&self, deadline: Duration) -> Result<Recovery, Stuck> {
         self.until(Instant::now() + deadline, |waiting| {
             *waiting == Waiting::default()
         })
         .await
     }
 
-    /// The longest that any member who reads had nothing while something was due to it, since this was
-    /// last asked. Interruptions that have not ended do not count yet.
-    pub(crate) fn longest_interruption(&self) -> Duration {
-        self.board.longest_interruption()
+    /// The longest waits since this was last asked. Those that have not ended do not count yet.
+    pub(crate) fn longest(&self) -> Longest {
+        self.board.longest()
     }
 
-    /// Stops sending, waits until everything has its receipt and has come to everybody, reads each
-    /// room's history over HTTP, and closes the ledger. Waiting takes up to `patience`, and reading
-    /// as much again.
-    pub(crate) async fn finish(self, patience: Duration) -> Outcome {
-        self.settle(patience).await.close(patience).await
-    }
-
-    /// The first half of [`finish`](Self::finish): stops sending, waits until everything has its
-    /// receipt and has come to everybody, and lets everybody leave.
+    /// Stops sending, waits until everything has its receipt and has come to everybody, or `patience`
+    /// is over, and lets everybody leave.
     pub(crate) async fn settle(mut self, patience: Duration) -> Settled {
         self.phases.settling.cancel();
         let end = Instant::now() + patience;
@@ -312,10 +305,7 @@ impl Load {
         if timeout(LEAVING, leaving).await.is_err() {
             self.members.abort_all();
         }
-        Settled {
-            board: self.board,
-            gateways: self.gateways,
-        }
+        Settled::new(self.board, self.gateways)
     }
 
     async fn until(
@@ -337,92 +327,6 @@ impl Load {
                 });
             }
             sleep(LOOK).await;
-        }
-    }
-}
-
-/// A load that has ended, and whose histories have not been read.
-pub(crate) struct Settled {
-    board: Arc<Board>,
-    gateways: Gateways,
-}
-
-impl Settled {
-    /// Reads each room's history at one gateway or another, and closes the ledger.
-    pub(crate) async fn close(self, patience: Duration) -> Outcome {
-        let end = tokio::time::Instant::now() + patience;
-        let board = &self.board;
-        let mut readings = stream::iter((0..board.rooms.len()).map(|room| {
-            let least = board.room(room).ledger.receipts();
-            let read = self.read(room, least, end);
-            async move { (room, read.await) }
-        }))
-        .buffer_unordered(AT_ONCE);
-        let mut outcome = Outcome::default();
-        while let Some((room, history)) = readings.next().await {
-            let name = &board.rooms[room];
-            match history {
-                Ok(all) => {
-                    let known = all.iter().map(|stored| {
-                        let origin = board.origin(Some(&stored.sender), stored.body.as_bytes());
-                        let message = origin.filter(|(seat, _)| seat.room == room);
-                        let message =
-                            message.map(|(seat, stamp)| (seat.member, stamp.seq as usize));
-                        (stored.id, message)
-                    });
-                    board.room(room).ledger.stored(known);
-                }
-                Err(error) => {
-                    outcome.debts.unread += 1;
-                    outcome.notes.push(format!("room {name}: {error}"));
-                }
-            }
-        }
-        for room in 0..board.rooms.len() {
-            let ledger = &mut board.room(room).ledger;
-            outcome.debts += Debts::from(ledger.close());
-            outcome.sent += ledger.messages() as u64;
-            outcome.receipted += ledger.receipts() as u64;
-            outcome.told_missing += ledger.excused();
-        }
-        // The first of each room before the second of any: rooms seldom fail for the same reason.
-        for at in 0.. {
-            let rooms = (0..board.rooms.len()).filter_map(|room| {
-                let note = board.room(room).ledger.notes().get(at)?.clone();
-                Some(format!("room {}: {note}", board.rooms[room]))
-            });
-            let notes = rooms.collect::<Vec<_>>();
-            if notes.is_empty() || outcome.notes.len() >= MAX_NOTES {
-                break;
-            }
-            outcome.notes.extend(notes);
-        }
-        outcome.notes.truncate(MAX_NOTES);
-        outcome.told = board.told();
-        outcome.ends = board.ends();
-        outcome
-    }
-
-    async fn read(
-        &self,
-        room: usize,
-        least: usize,
-        end: tokio::time::Instant,
-    ) -> Result<Vec<history::Stored>, String> {
-        let name = &self.board.rooms[room];
-        let mut asked = room;
-        loop {
-            let gateways = self.gateways.all();
-            let Some(gateway) = gateways.get(asked % gateways.len().max(1)) else {
-                return Err("there is no gateway to read the history from".to_owned());
-            };
-            let deadline = end.min(tokio::time::Instant::now() + READING);
-            match history::read(gateway.authority(), name, least, deadline).await {
-                Ok(all) => return Ok(all),
-                Err(error) if tokio::time::Instant::now() >= end => return Err(error.to_string()),
-                Err(_) => asked += 1,
-            }
-            sleep(LOOK * 5).await;
         }
     }
 }

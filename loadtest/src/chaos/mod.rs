@@ -18,11 +18,11 @@ mod programs;
 mod proxy;
 mod scenario;
 mod sends;
+mod settled;
 mod table;
 mod world;
 
 use std::fmt::Write as _;
-use std::path::PathBuf;
 
 use shared::exit::Failure;
 use shared::shutdown;
@@ -41,14 +41,22 @@ use crate::config::ChaosArgs;
 /// [`Failure`] where there are debts, or something could not be run.
 pub(crate) async fn chaos(args: &ChaosArgs) -> Result<(), Failure> {
     if args.list {
-        print!("{}", list());
-        return Ok(());
+        return table::print(&list());
     }
+    table::check(args.json.as_deref(), args.markdown.as_deref())?;
     if !args.gateways.is_empty() {
         let rows = vec![outside::run(args).await?];
         return table::publish(&rows, args.json.as_deref(), args.markdown.as_deref());
     }
     let scenarios = chosen(&args.scenarios)?;
+    if args.control
+        && scenarios
+            .iter()
+            .all(|scenario| scenario.controls.is_empty())
+    {
+        let line = "--control: none of these scenarios has one; --list names them all";
+        return Err(Failure::Config(line.into()));
+    }
     let systems: Vec<_> = scenarios.iter().map(|scenario| scenario.system).collect();
     let stage = Stage {
         programs: Programs::find(args.bin_dir.as_deref(), &systems)?,
@@ -69,7 +77,7 @@ pub(crate) async fn chaos(args: &ChaosArgs) -> Result<(), Failure> {
             if stage.stop.is_cancelled() {
                 break;
             }
-            rows.push(row(args, &stage, scenario, control).await?);
+            rows.push(row(args, &stage, scenario, control).await);
         }
     }
     let published = table::publish(&rows, args.json.as_deref(), args.markdown.as_deref());
@@ -102,20 +110,29 @@ async fn row(
     stage: &Stage,
     scenario: &'static Scenario,
     control: Option<&'static Control>,
-) -> Result<Row, Failure> {
+) -> Row {
     let name = match control {
         Some(control) => format!("{}: {}", scenario.name, control.about),
         None => scenario.name.to_owned(),
     };
-    let unwritable = |error| Failure::Other(format!("the folder of logs cannot be made: {error}"));
-    let temporary = TempDir::with_prefix("roomcast-chaos-").map_err(unwritable)?;
-    let logs: PathBuf = match &args.keep_logs {
-        Some(folder) => folder.join(name.replace(|c: char| !c.is_ascii_alphanumeric(), "-")),
-        None => temporary.path().to_owned(),
+    let folders = TempDir::with_prefix("roomcast-chaos-").and_then(|temporary| {
+        let logs = match &args.keep_logs {
+            Some(folder) => folder.join(name.replace(|c: char| !c.is_ascii_alphanumeric(), "-")),
+            None => temporary.path().to_owned(),
+        };
+        std::fs::create_dir_all(&logs)?;
+        Ok((temporary, logs))
+    });
+    let (temporary, logs) = match folders {
+        Ok(folders) => folders,
+        // The rows before this one are shown all the same.
+        Err(error) => {
+            let reason = format!("the folder of logs cannot be made: {error}");
+            return Row::broken(&name, control.is_some(), 0, reason);
+        }
     };
-    std::fs::create_dir_all(&logs).map_err(unwritable)?;
     let Played {
-        interruptions,
+        longest,
         recoveries,
         outcome,
         notes,
@@ -124,14 +141,14 @@ async fn row(
     let is_control = control.is_some();
     let mut row = match outcome {
         Some(outcome) => {
-            let mut row = Row::finished(&name, is_control, &interruptions, &recoveries, outcome);
+            let mut row = Row::finished(&name, is_control, &longest, &recoveries, outcome);
             // A control that is stuck has its debts.
             row.broken = broken.filter(|_| !is_control);
             row
         }
         None => {
             let reason = broken.unwrap_or_else(|| "it has no outcome".into());
-            Row::broken(&name, is_control, interruptions.len(), reason)
+            Row::broken(&name, is_control, longest.len(), reason)
         }
     };
     row.notes.extend(notes);
@@ -139,7 +156,7 @@ async fn row(
         let kept = temporary.keep();
         row.notes.push(format!("logs are in {}", kept.display()));
     }
-    Ok(row)
+    row
 }
 
 /// What there is to run, with its controls.

@@ -1,6 +1,6 @@
 //! `loadtest chaos --gateway`: the load and its ledger on gateways that somebody else breaks.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use shared::exit::Failure;
 use shared::shutdown;
@@ -8,7 +8,7 @@ use tokio::time::sleep;
 
 use super::gateways::Gateways;
 use super::load::{Load, LoadError, LoadSettings, SlowReader};
-use super::table::Row;
+use super::table::{self, Row};
 use crate::config::ChaosArgs;
 
 /// How the row is called.
@@ -51,13 +51,15 @@ pub(crate) async fn run(args: &ChaosArgs) -> Result<Row, Failure> {
         () = shutdown::signal().cancelled_owned() => {}
     }
     // What is interrupted now counts as soon as it has ended.
-    let flows = running.flowing(Instant::now(), load.settle).await;
-    let interruption = running.longest_interruption();
-    let outcome = running.finish(load.settle).await;
+    running.watch();
+    let flows = running.flowing(load.settle).await;
+    let longest = running.longest();
+    let settled = running.settle(load.settle).await;
+    let outcome = settled.close(load.settle, async { None }).await;
     for (reason, count) in &outcome.ends {
-        println!("connections that ended: {reason} {count}");
+        table::print(&format!("connections that ended: {reason} {count}\n"))?;
     }
-    let mut row = Row::finished(NAME, false, &[interruption], &[], outcome);
+    let mut row = Row::finished(NAME, false, &[longest], &[], outcome);
     row.broken = flows.err().map(|stuck| stuck.to_string());
     Ok(row)
 }

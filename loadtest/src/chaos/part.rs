@@ -8,11 +8,18 @@ use std::time::Duration;
 use harness::Process;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 /// Starts a program whose files cannot grow past a size, in units of 512 octets. It gets an error
 /// then, as on a full disk, and not the signal that would end it.
 const WITHIN: &str = r#"trap '' XFSZ; ulimit -f "$0"; exec "$@""#;
+
+/// What a program says whose port another has.
+const TAKEN: &str = "Address already in use";
+
+/// How often a port is tried, and how long it is left alone in between.
+const PORT_ATTEMPTS: u32 = 20;
+const PORT_PAUSE: Duration = Duration::from_millis(250);
 
 /// A gateway, a persister or a `roomcast`. It has the same ports and flags whenever it is started.
 pub(crate) struct Part {
@@ -57,8 +64,9 @@ impl Part {
     /// When it does not start.
     pub(crate) async fn restart(&mut self) {
         self.save();
-        let process = Process::spawn_at(&self.program, &self.args);
-        self.await_ready(process).await;
+        let (program, args) = (self.program.clone(), self.args.clone());
+        self.until_ready(|| Process::spawn_at(&program, &args))
+            .await;
     }
 
     /// Starts it again, with files that cannot grow past `bytes`.
@@ -74,8 +82,9 @@ impl Part {
             (bytes / 512).to_string(),
             program,
         ];
-        let process = Process::spawn_at(Path::new("sh"), shell.iter().chain(&self.args));
-        self.await_ready(process).await;
+        let args = [&shell[..], &self.args].concat();
+        self.until_ready(|| Process::spawn_at(Path::new("sh"), &args))
+            .await;
     }
 
     /// Ends it with SIGKILL.
@@ -141,9 +150,20 @@ impl Part {
         answer.ok().and_then(Result::ok).unwrap_or_default()
     }
 
-    async fn await_ready(&mut self, process: Process) {
-        let process = self.process.insert(process);
-        process.line(|line| line.contains(" is ready")).await;
+    /// Starts it until it is ready: while it was dead, another program may have held its port for a
+    /// moment.
+    async fn until_ready(&mut self, start: impl Fn() -> Process) {
+        for attempts_left in (0..PORT_ATTEMPTS).rev() {
+            let process = self.process.insert(start());
+            let is_told = |line: &str| line.contains(" is ready") || line.contains(TAKEN);
+            let line = process.line(is_told).await;
+            if !line.contains(TAKEN) {
+                return;
+            }
+            self.save();
+            assert!(attempts_left > 0, "{}: {line}", self.name);
+            sleep(PORT_PAUSE).await;
+        }
     }
 
     /// Ends what there is of a process, and appends what it wrote to its log.

@@ -1,5 +1,6 @@
 //! Plays a scenario: round after round of its fault under load, and the reckoning.
 
+use std::io::{self, Write as _};
 use std::panic::AssertUnwindSafe;
 use std::path::Path;
 use std::time::Duration;
@@ -10,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::fault::Blow;
 use super::figures::Figures;
-use super::load::{Gateways, Load, LoadSettings, Outcome, Recovery};
+use super::load::{Gateways, Load, LoadSettings, Longest, Outcome, Recovery};
 use super::programs::Programs;
 use super::scenario::{Control, Scenario, System};
 use super::world::World;
@@ -37,8 +38,8 @@ pub(crate) struct Stage {
 /// What came of it.
 #[derive(Debug, Default)]
 pub(crate) struct Played {
-    /// The longest of each round.
-    pub interruptions: Vec<Duration>,
+    /// Of each round.
+    pub longest: Vec<Longest>,
     /// Of each round after which all flowed again.
     pub recoveries: Vec<Recovery>,
     pub outcome: Option<Outcome>,
@@ -99,14 +100,18 @@ impl Stage {
             None => PATIENCE,
         };
         let mut played = Played::default();
+        let mut deck = Vec::new();
         let mut witnessed = scenario.witness.is_none();
-        load.longest_interruption();
+        load.longest();
         for round in 1..=self.rounds {
             if self.stop.is_cancelled() {
                 break;
             }
-            let blow = Blow::choose(scenario.faults, round, &mut random);
+            let blow = Blow::choose(scenario.faults, &mut deck, round, &mut random);
             let what = blow.inflict(&mut world).await;
+            if blow.is_over() {
+                load.watch();
+            }
             let longer = (scenario.hold / 2).min(Duration::from_secs(1));
             let hold = scenario.hold + longer.mul_f64(random.f64());
             // Whoever interrupts need not wait for that.
@@ -114,10 +119,12 @@ impl Stage {
             if let Some(witness) = scenario.witness.filter(|_| !witnessed) {
                 witnessed = world.counted(witness).await > 0.0;
             }
+            if !blow.is_over() {
+                load.watch();
+            }
             blow.end(&mut world).await;
-            let ended = Instant::now();
-            let flowing = load.flowing(ended.into_std(), patience).await;
-            played.interruptions.push(load.longest_interruption());
+            let flowing = load.flowing(patience).await;
+            played.longest.push(load.longest());
             let then = match &flowing {
                 Ok(recovery) => format!(
                     "deliveries after {:.2} s, receipts {:.2} s, stores {:.2} s",
@@ -127,7 +134,9 @@ impl Stage {
                 ),
                 Err(stuck) => format!("not all flows again: {stuck}"),
             };
-            eprintln!(
+            // Where nobody reads it, the rounds go on.
+            let _ = writeln!(
+                io::stderr(),
                 "{:>7.1} s  {} {round}/{}: {what}; {then}",
                 self.began.elapsed().as_secs_f64(),
                 scenario.name,
@@ -152,7 +161,14 @@ impl Stage {
                 played.broken = Some(format!("the fault had no effect: no {witness}"));
             }
         }
-        played.outcome = Some(load.finish(patience).await);
+        let settled = load.settle(patience).await;
+        let mut outcome = settled
+            .close(patience, async { Some(world.archive().await) })
+            .await;
+        if !scenario.may_tell() {
+            outcome.owe_what_was_told();
+        }
+        played.outcome = Some(outcome);
         measuring.cancel();
         if let Some(figures) = figures {
             let figures = figures.await.map_err(|error| error.to_string())?;

@@ -108,7 +108,7 @@ pub(crate) struct Scenario {
     pub about: &'static str,
     /// What it happens to.
     pub system: System,
-    /// One of these is chosen in each round.
+    /// One of these comes in each round, in random order, and each as often as the others.
     pub faults: &'static [Fault],
     /// How long a fault lasts, half as long again at most.
     pub hold: Duration,
@@ -146,6 +146,23 @@ pub(crate) struct Control {
 pub(crate) const AS_IT_IS: fn(&mut LoadSettings) = |_| {};
 
 impl Scenario {
+    /// Whether members may be told that not all can be had: what they missed may lie in a MongoDB
+    /// that cannot be read, or in a Redis that died with what nobody else had. Elsewhere it can be had.
+    pub(crate) fn may_tell(&self) -> bool {
+        self.faults.iter().any(|fault| {
+            matches!(
+                fault,
+                Fault::Kill(Target::Mongo)
+                    | Fault::Terminate(Target::Mongo)
+                    | Fault::Freeze(Target::Mongo)
+                    | Fault::Failover(Target::Mongo)
+                    | Fault::Network(Link::GatewayMongo, _)
+                    | Fault::NetworkAndReturn(_)
+                    | Fault::KillAhead
+            )
+        })
+    }
+
     /// Whether it spoils the network somewhere, so that proxies are needed.
     pub(crate) fn spoils(&self, link: Link) -> bool {
         self.faults.iter().any(|fault| match fault {

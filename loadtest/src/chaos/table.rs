@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 use std::fs;
+use std::io::{self, Write as _};
 use std::path::Path;
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use serde::Serialize;
 use shared::exit::Failure;
 
 use super::debts::{Debts, Outcome};
-use super::load::Recovery;
+use super::load::{Longest, Recovery};
 
 /// A fault's name that is longer has a line of its own, so that the table fits 120 columns.
 const NAME_WIDTH: usize = 26;
@@ -32,11 +33,13 @@ pub(crate) struct Row {
     pub told: u64,
     /// The longest interruption of deliveries to any member, over the rounds.
     pub interruption: Spread,
-    /// From the fault's end until deliveries reached every member, over the rounds.
+    /// The longest wait of any sender for any receipt, from when its message was due, over the rounds.
+    pub receipt_wait: Spread,
+    /// From when the fault began to end until deliveries reached every member, over the rounds.
     pub deliveries: Spread,
-    /// From the fault's end until every sender had a receipt, over the rounds.
+    /// From then until every sender had a receipt, over the rounds.
     pub receipts: Spread,
-    /// From the fault's end until every room had a receipt from the store, over the rounds.
+    /// From then until every room had a receipt from the store, over the rounds.
     pub stores: Spread,
     /// Why it could not be finished, where it could not.
     pub broken: Option<String>,
@@ -67,11 +70,11 @@ impl Spread {
 }
 
 impl Row {
-    /// A scenario that came to its end, with the interruption and recovery of each round.
+    /// A scenario that came to its end, with the longest waits and the recovery of each round.
     pub(crate) fn finished(
         scenario: &str,
         control: bool,
-        interruptions: &[Duration],
+        longest: &[Longest],
         recoveries: &[Recovery],
         outcome: Outcome,
     ) -> Self {
@@ -79,11 +82,12 @@ impl Row {
         Self {
             scenario: scenario.to_owned(),
             control,
-            rounds: interruptions.len(),
+            rounds: longest.len(),
             receipted: outcome.receipted,
             debts: outcome.debts,
             told: outcome.told,
-            interruption: Spread::of(interruptions.iter().copied()),
+            interruption: Spread::of(longest.iter().map(|longest| longest.interruption)),
+            receipt_wait: Spread::of(longest.iter().map(|longest| longest.receipt)),
             deliveries: of(|recovery| recovery.deliveries),
             receipts: of(|recovery| recovery.receipts),
             stores: of(|recovery| recovery.stores),
@@ -137,8 +141,8 @@ impl Row {
             self.debts.others().to_string(),
             self.told.to_string(),
             self.interruption.to_string(),
+            self.receipt_wait.to_string(),
             self.deliveries.to_string(),
-            self.receipts.to_string(),
             self.stores.to_string(),
         ]
     }
@@ -158,6 +162,17 @@ impl std::fmt::Display for Spread {
     }
 }
 
+/// What the columns say, below the table.
+const LEGEND: &str = "\
+Times are in seconds: the median of the rounds / the longest of all.
+told: times that a user who came back was told that not all it had missed can be had (recovered:false).
+gap: the longest that any user got nothing while something was due to it.
+wait: the longest that any user waited for a RECEIPT, from when the message was due.
+until delivered, until stored: from when the fault began to end (a process is started again or woken, the network
+  mended, a replica has taken over) until every user got something that was due after that, and something of every
+  room was stored. 0.00: nobody had to wait any more by then; gap and wait say how long it was before.
+";
+
 const HEADS: [[&str; 2]; 12] = [
     ["", "fault"],
     ["", "rounds"],
@@ -167,11 +182,27 @@ const HEADS: [[&str; 2]; 12] = [
     ["out of", "order"],
     ["other", "debts"],
     ["", "told"],
-    ["longest", "gap, s"],
-    ["seconds to", "deliveries"],
-    ["until", "receipts"],
-    ["until", "stores"],
+    ["longest", "gap"],
+    ["longest", "wait"],
+    ["until", "delivered"],
+    ["until", "stored"],
 ];
+
+/// Whether the files can be written: hours later would be too late. What they have stays until then.
+///
+/// # Errors
+/// [`Failure::Config`] with the flag and the file.
+pub(crate) fn check(json: Option<&Path>, markdown: Option<&Path>) -> Result<(), Failure> {
+    for (flag, path) in [("--json", json), ("--markdown", markdown)] {
+        if let Some(path) = path
+            && let Err(error) = fs::OpenOptions::new().create(true).append(true).open(path)
+        {
+            let line = format!("{flag}: {}: {error}", path.display());
+            return Err(Failure::Config(line));
+        }
+    }
+    Ok(())
+}
 
 /// Prints the table, and writes the files that are asked for.
 ///
@@ -182,7 +213,6 @@ pub(crate) fn publish(
     json: Option<&Path>,
     in_markdown: Option<&Path>,
 ) -> Result<(), Failure> {
-    print!("{}", text(rows));
     let write = |flag: &str, path: &Path, text: String| {
         fs::write(path, text)
             .map_err(|error| Failure::Other(format!("{flag}: {}: {error}", path.display())))
@@ -194,10 +224,29 @@ pub(crate) fn publish(
     if let Some(path) = in_markdown {
         write("--markdown", path, markdown(rows))?;
     }
+    // Last, since it may go nowhere.
+    print(&text(rows))?;
     let wrong = rows.iter().filter_map(Row::wrong).collect::<Vec<_>>();
     match wrong.is_empty() {
         true => Ok(()),
         false => Err(Failure::Other(wrong.join("; "))),
+    }
+}
+
+/// Prints, also where nobody reads on: `| head` is no error.
+///
+/// # Errors
+/// [`Failure::Other`] where the output cannot be written for another reason.
+pub(crate) fn print(text: &str) -> Result<(), Failure> {
+    let mut output = io::stdout().lock();
+    let printed = output
+        .write_all(text.as_bytes())
+        .and_then(|()| output.flush());
+    match printed {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Failure::Other(format!(
+            "the table cannot be printed: {error}"
+        ))),
+        _ => Ok(()),
     }
 }
 
@@ -233,7 +282,7 @@ pub(crate) fn text(rows: &[Row]) -> String {
     for (row, cells) in rows.iter().zip(&cells) {
         line(&row.name(), &cells.each_ref().map(|cell| &cell[..]));
     }
-    text.push_str("Times are in seconds: the median of the rounds / the longest of all.\n");
+    text.push_str(LEGEND);
     for row in rows {
         match row.wrong() {
             Some(wrong) => text.push_str(&format!("WRONG: {wrong}\n")),
@@ -253,14 +302,24 @@ pub(crate) fn text(rows: &[Row]) -> String {
 pub(crate) fn markdown(rows: &[Row]) -> String {
     let mut text = String::from(
         "| fault | rounds | receipted | lost | doubled | out of order | other debts | told | longest \
-         interruption | until deliveries | until receipts | until stores |\n\
+         gap | longest wait | until delivered | until stored |\n\
          | --- | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: |\n",
     );
     for row in rows {
         let cells = row.cells().join(" | ");
         let _ = writeln!(text, "| {} | {cells} |", row.name());
     }
-    text.push_str("\nTimes are in seconds: the median of the rounds / the longest of all.\n");
+    text.push('\n');
+    for line in LEGEND.lines() {
+        let line = match line.split_once(": ") {
+            Some((word, meaning)) if !line.starts_with([' ', 'T']) => {
+                format!("- **{word}**: {meaning}")
+            }
+            _ => line.to_owned(),
+        };
+        text.push_str(&line);
+        text.push('\n');
+    }
     for wrong in rows.iter().filter_map(Row::wrong) {
         let _ = writeln!(text, "\n**Wrong:** {wrong}");
     }
@@ -278,13 +337,20 @@ mod tests {
             deliveries,
             ..Recovery::default()
         };
+        let longest: Vec<_> = interruptions
+            .iter()
+            .map(|interruption| Longest {
+                interruption: *interruption,
+                receipt: *interruption,
+            })
+            .collect();
         let recoveries = interruptions.iter().copied().map(recovery);
         let outcome = Outcome {
             receipted: 123_456_789,
             ..Outcome::default()
         };
         let recoveries = recoveries.collect::<Vec<_>>();
-        Row::finished(scenario, false, &interruptions, &recoveries, outcome)
+        Row::finished(scenario, false, &longest, &recoveries, outcome)
     }
 
     #[test]

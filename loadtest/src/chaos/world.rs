@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use harness::{Cluster, Mongo, MongoSet, Redis, Sentinel, port};
+use shared::config::{Retention, StoreSettings};
 use tempfile::TempDir;
 
 use super::part::Part;
@@ -186,6 +188,26 @@ impl World {
             }
             _ => None,
         }
+    }
+
+    /// The store, to be read by itself. A `roomcast` is killed for that: nobody else may open its file.
+    pub(crate) async fn archive(&mut self) -> Result<Arc<dyn shared::store::Store>, String> {
+        let url = match &self.store {
+            Store::Single(mongo) => mongo.url("chaos"),
+            Store::Set(set) => set.url("chaos"),
+            Store::Embedded => {
+                self.gateways[0].kill().await;
+                format!("sqlite:{}/messages.db", self.data_folder().display())
+            }
+        };
+        let settings = StoreSettings {
+            url: url.parse().map_err(|error| format!("{error}"))?,
+            connect_timeout: Duration::from_secs(20),
+            operation_timeout: Duration::from_secs(10),
+            retention: Retention::Unchanged,
+        };
+        let opened = shared::store::open(&settings).await;
+        opened.map_err(|error| error.to_string())
     }
 
     /// What a process of ours that ended without being asked to said last.

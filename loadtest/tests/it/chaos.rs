@@ -176,19 +176,38 @@ async fn nothing_is_left_when_a_run_is_killed_or_interrupted() {
 }
 
 #[tokio::test]
-async fn a_program_that_is_missing_ends_it_with_69_and_a_wrong_name_with_64() {
+async fn a_program_that_is_missing_ends_it_with_69_and_a_wrong_flag_with_64() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path().to_str().unwrap();
     for (flags, code, says) in [
-        (["--bin-dir", folder], 69, "gateway"),
-        (["--scenario", "no-such"], 64, "--list"),
+        (&["--bin-dir", folder][..], 69, "gateway"),
+        (&["--scenario", "no-such"], 64, "--list"),
+        // What would otherwise show at the end of hours, or not at all.
+        (&["--json", "/no-such/rows.json"], 64, "--json"),
+        (&["--markdown", folder], 64, "--markdown"),
+        (
+            &["--control", "--scenario", "persister-killed"],
+            64,
+            "--list",
+        ),
     ] {
-        let mut chaos = Process::spawn("loadtest", ["chaos"].iter().chain(&flags));
+        let mut chaos = Process::spawn("loadtest", ["chaos"].iter().chain(flags));
         let status = chaos.wait().await;
         assert_eq!(status.code(), Some(code), "{}", chaos.output());
         assert_eq!(chaos.output().lines().count(), 1, "{}", chaos.output());
         assert!(chaos.output().contains(says), "{}", chaos.output());
     }
+}
+
+#[test]
+fn who_stops_reading_what_it_prints_is_no_error() {
+    let mut chaos = std::process::Command::new(binary::path("loadtest"));
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let chaos = chaos.args(["chaos", "--list"]).stdout(writer);
+    let ended = chaos.output().unwrap();
+    let said = String::from_utf8_lossy(&ended.stderr);
+    assert_eq!((ended.status.code(), &*said), (Some(0), ""));
 }
 
 #[tokio::test]

@@ -19,10 +19,10 @@ pub struct CommonArgs {
     /// The broker that carries messages: redis://HOST:PORT, redis+sentinel://…, redis+cluster://… or memory:
     ///
     /// `memory:` is inside one process and what `roomcast` defaults to. `gateway` and `persister`
-    /// need a Redis that they share: redis://[USER:PASSWORD@]HOST:PORT[/DB]; the primary that
-    /// Sentinels name, redis+sentinel://[USER:PASSWORD@]HOST:26379,HOST:26379/SERVICE[/DB], where
+    /// need a Redis that they share: `redis://[USER:PASSWORD@]HOST:PORT[/DB]`; the primary that
+    /// Sentinels name, `redis+sentinel://[USER:PASSWORD@]HOST:26379,HOST:26379/SERVICE[/DB]`, where
     /// the Sentinels' own password is ?sentinel_password=PASSWORD (with &sentinel_username=USER);
-    /// or a cluster by some of its nodes, redis+cluster://[USER:PASSWORD@]HOST:PORT,HOST:PORT.
+    /// or a cluster by some of its nodes, `redis+cluster://[USER:PASSWORD@]HOST:PORT,HOST:PORT`.
     /// With rediss in place of redis: TLS.
     #[arg(long, env = "ROOMCAST_BROKER", value_name = "URL", hide_env_values = true,
         help_heading = BROKER)]

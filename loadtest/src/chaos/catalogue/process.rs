@@ -38,8 +38,6 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         name: "persister-killed-storing",
         about: "SIGKILL of a persister before the store answers it",
         faults: &[Fault::KillStoring],
-        // Redis's window of recent messages must not hide what the store does not have.
-        common: &["--recent-max", "10"],
         load: |load| load.stored = 1.0,
         controls: &[
             Control {
@@ -140,7 +138,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
     },
     Scenario {
         name: "everything",
-        about: "any part killed, terminated or frozen, any network reset, in random order",
+        about: "any part killed, terminated or frozen, any network reset, each in 20 rounds, in random order",
         faults: &[
             Fault::Kill(Target::Gateway),
             Fault::Kill(Target::Persister),
