@@ -112,9 +112,12 @@ impl Cluster {
         believed.resize(slots.len(), None);
         let known = slots.iter().zip(believed.iter_mut()).enumerate();
         let homes = known.map(|(at, (slot, believed))| {
+            let before = before.and_then(|before| before.addresses().nth(at));
             let ranges = views.iter().flat_map(|view| &view.ranges);
             let claims = ranges.filter(|range| (range.first..=range.last).contains(slot));
-            if let Some(newest) = claims.max_by_key(|range| range.epoch) {
+            // Nodes may call one master by several names: it stays under the one in use.
+            let newest = claims.max_by_key(|range| (range.epoch, Some(&range.master) == before));
+            if let Some(newest) = newest {
                 let older = believed.is_some_and(|(epoch, seen): (u64, Instant)| {
                     newest.epoch < epoch && now.duration_since(seen) < FORGET_AFTER
                 });
@@ -124,7 +127,6 @@ impl Cluster {
                 }
             }
             // Nobody has it, or only one who has lost it says so: it is where it was.
-            let before = before.and_then(|before| before.addresses().nth(at));
             before.cloned().ok_or_else(|| {
                 BrokerError::Unavailable(format!("no node of the Redis Cluster has slot {slot}"))
             })
@@ -244,16 +246,21 @@ fn epochs_of(nodes: &str) -> HashMap<&str, u64> {
     epochs.collect()
 }
 
-/// A node as `CLUSTER SLOTS` names it: host, port, id. No host means that of the one asked.
+/// A node as `CLUSTER SLOTS` names it: host, port, id, and what else is known of where it is. No
+/// host means that of the one asked; `?` stands for a hostname that it should have and has not.
 fn named(node: &Value, asked: &Address) -> Option<(Address, String)> {
     let Value::Array(parts) = node else {
         return None;
     };
-    let [host, port, id, ..] = &parts[..] else {
+    let [host, port, id, others @ ..] = &parts[..] else {
         return None;
     };
-    let host: Option<String> = from_redis_value(host.clone()).ok()?;
-    let host = host.filter(|host| !host.is_empty() && host != "?");
+    let mut host: Option<String> = from_redis_value(host.clone()).ok()?;
+    if host.as_deref() == Some("?") {
+        let others: HashMap<String, String> = from_redis_value(others.first()?.clone()).ok()?;
+        host = Some(others.get("ip")?.clone());
+    }
+    let host = host.filter(|host| !host.is_empty());
     let address = Address::new(
         host.unwrap_or_else(|| asked.host.clone()),
         from_redis_value(port.clone()).ok()?,
@@ -320,12 +327,43 @@ mod tests {
             (word("fd00::1"), Address::new("fd00::1", 7001)),
             (Value::Nil, Address::new("10.0.0.1", 7001)),
             (word(""), Address::new("10.0.0.1", 7001)),
-            (word("?"), Address::new("10.0.0.1", 7001)),
         ] {
             let node = Value::Array(vec![host, Value::Int(7001), word("id")]);
             assert_eq!(named(&node, &asked), Some((address, "id".into())));
         }
         assert_eq!(Address::new("fd00::1", 7001).to_string(), "[fd00::1]:7001");
+    }
+
+    #[test]
+    fn a_node_that_should_have_a_hostname_and_has_none_is_at_its_ip() {
+        let word = |text: &str| Value::BulkString(text.into());
+        let asked = Address::new("redis-1.example", 6379);
+        let node = |metadata| {
+            let parts = vec![word("?"), Value::Int(6379), word("id"), metadata];
+            named(&Value::Array(parts), &asked)
+        };
+        let address = Address::new("10.0.0.2", 6379);
+        let told = node(Value::Array(vec![word("ip"), word("10.0.0.2")]));
+        assert_eq!(told, Some((address, "id".into())));
+        // Taken for the one that was asked, it would be another.
+        assert_eq!(node(Value::Array(Vec::new())), None);
+    }
+
+    #[test]
+    fn a_master_with_two_names_stays_under_the_one_in_use() {
+        let access = "redis://a".into_connection_info().unwrap();
+        let cluster = Cluster::new(access.clone(), Vec::new(), 1);
+        let mut before: Option<Layout> = None;
+        for views in [
+            [says("here", 3), says("10.0.0.1", 3)],
+            [says("10.0.0.1", 3), says("here", 3)],
+            [says("here", 3), says("10.0.0.1", 3)],
+        ] {
+            let homes = cluster.chosen(&[5, 9], &views, before.as_ref(), Instant::now());
+            let now = Layout::new(&access, &homes.unwrap()).unwrap();
+            assert!(before.is_none_or(|before| before == now), "{now}");
+            before = Some(now);
+        }
     }
 
     #[test]
