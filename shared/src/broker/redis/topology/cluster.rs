@@ -2,24 +2,19 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Mutex, OnceLock};
-use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use redis::{ConnectionInfo, Value, from_redis_value, pipe};
 use tokio::time::Instant;
 
+use super::belief::Belief;
 use super::inquiry::{Answers, Inquiry, together};
 use super::{Layout, MOST_ASKED, Source};
 use crate::broker::BrokerError;
 use crate::broker::redis::check::field;
 use crate::broker::redis::connect::Address;
 use crate::broker::redis::keys;
-
-/// How long a claim is believed that nobody makes any more, while there are older ones: longer than
-/// a master that is cut off from its cluster takes to see it. Only a cluster that was restored from
-/// a copy goes back.
-const FORGET_AFTER: Duration = Duration::from_secs(60);
 
 /// `redis+cluster://`.
 pub(super) struct Cluster {
@@ -31,8 +26,8 @@ pub(super) struct Cluster {
     nodes: Inquiry,
     /// The slot of each shard, and behind them that of the number of shards.
     slots: OnceLock<Vec<u16>>,
-    /// The epoch of the claim on each slot that was believed last, and when it was last heard.
-    believed: Mutex<Vec<Option<(u64, Instant)>>>,
+    /// Of each slot.
+    beliefs: Mutex<Vec<Belief>>,
 }
 
 /// What a node says about who has what.
@@ -61,7 +56,7 @@ impl Cluster {
             seeds,
             learned: Mutex::default(),
             slots: OnceLock::new(),
-            believed: Mutex::default(),
+            beliefs: Mutex::default(),
         }
     }
 
@@ -105,26 +100,19 @@ impl Cluster {
                 views.len()
             )));
         }
-        let mut believed = self
-            .believed
-            .lock()
-            .expect("no one panics while holding it");
-        believed.resize(slots.len(), None);
-        let known = slots.iter().zip(believed.iter_mut()).enumerate();
-        let homes = known.map(|(at, (slot, believed))| {
+        let mut beliefs = self.beliefs.lock().expect("no one panics while holding it");
+        beliefs.resize(slots.len(), Belief::default());
+        let known = slots.iter().zip(beliefs.iter_mut()).enumerate();
+        let homes = known.map(|(at, (slot, belief))| {
             let before = before.and_then(|before| before.addresses().nth(at));
             let ranges = views.iter().flat_map(|view| &view.ranges);
             let claims = ranges.filter(|range| (range.first..=range.last).contains(slot));
             // Nodes may call one master by several names: it stays under the one in use.
             let newest = claims.max_by_key(|range| (range.epoch, Some(&range.master) == before));
-            if let Some(newest) = newest {
-                let older = believed.is_some_and(|(epoch, seen): (u64, Instant)| {
-                    newest.epoch < epoch && now.duration_since(seen) < FORGET_AFTER
-                });
-                if !older {
-                    *believed = Some((newest.epoch, now));
-                    return Ok(newest.master.clone());
-                }
+            if let Some(newest) = newest
+                && belief.accepts(newest.epoch, now)
+            {
+                return Ok(newest.master.clone());
             }
             // Nobody has it, or only one who has lost it says so: it is where it was.
             before.cloned().ok_or_else(|| {
@@ -270,6 +258,8 @@ fn named(node: &Value, asked: &Address) -> Option<(Address, String)> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use redis::IntoConnectionInfo;
 
     use super::*;
