@@ -11,6 +11,7 @@ mod once;
 mod recent;
 mod redis_failover;
 mod redis_faults;
+mod redis_feed;
 mod redis_link;
 mod redis_moves;
 mod redis_publish;

@@ -1,8 +1,8 @@
 //! A persister's share of the journals, through a consumer group.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::mem;
 use std::time::Duration;
+use std::{mem, slice};
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
@@ -28,8 +28,10 @@ const READ_TIMEOUT: Duration = Duration::from_secs(8);
 /// The same where the servers of a cluster are read side by side and nothing blocks.
 const LOOK_TIMEOUT: Duration = Duration::from_secs(4);
 
-/// How often the servers of a cluster are read while there is nothing.
+/// How often the servers of a cluster are read while there is nothing, at the most, and the pause
+/// for each shard: with many, an idle persister must not keep the servers busy.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
+const LOOK_PAUSE: Duration = Duration::from_micros(300);
 
 /// How long a shard whose server did not answer is left alone, so that the others are read.
 const REST: Duration = Duration::from_millis(500);
@@ -62,7 +64,7 @@ pub(super) struct JournalFeed {
     /// Read and not yet handed out.
     waiting: VecDeque<Entry>,
     /// What must be looked through before anything new is read.
-    sweeps: VecDeque<Sweep>,
+    sweeps: Vec<Sweep>,
     swept: Option<Instant>,
     /// Shards of which a read was begun and its answer has not come, or has come to a second
     /// attempt: this consumer may own entries unseen.
@@ -116,7 +118,7 @@ impl JournalFeed {
             },
             writer: commands(settings.publish_timeout),
             waiting: VecDeque::new(),
-            sweeps: VecDeque::new(),
+            sweeps: Vec::new(),
             swept: None,
             in_doubt: BTreeSet::new(),
             resting: BTreeMap::new(),
@@ -184,13 +186,14 @@ impl JournalFeed {
     /// Waits for what no consumer has had, [`IDLE_ANSWER`] at most.
     async fn await_first(&mut self, max: usize) -> Result<Vec<usize>, BrokerError> {
         let until = Instant::now() + IDLE_ANSWER;
+        let pause = LOOK_EVERY.max(LOOK_PAUSE * self.journals.len() as u32);
         loop {
             let block = (!self.by_shard).then_some(IDLE_ANSWER);
             let more = self.read(&self.awake(), max, block).await?;
-            if !self.waiting.is_empty() || Instant::now() + LOOK_EVERY >= until {
+            if !self.waiting.is_empty() || Instant::now() + pause >= until {
                 return Ok(more);
             }
-            sleep(LOOK_EVERY).await;
+            sleep(pause).await;
         }
     }
 
@@ -233,8 +236,7 @@ impl JournalFeed {
         let commands = commands.collect();
         let layout = self.topology.layout();
         let answers = self.ask(commands).await?;
-        let read = answers
-            .into_iter()
+        let read = (answers.into_iter().flatten())
             .flat_map(|answer| entries::read(answer, &self.journals));
         let read: Vec<_> = read.collect();
         let mut more = Vec::new();
@@ -247,63 +249,66 @@ impl JournalFeed {
         Ok(more)
     }
 
-    /// Looks through the next part of what was handed out before.
+    /// Looks through the next part of what was handed out before, in all shards at once.
     async fn sweep(&mut self, max: usize) -> Result<(), BrokerError> {
-        let Some(Sweep {
-            shard,
-            cursor,
-            whose,
-        }) = self.sweeps.pop_front()
-        else {
-            return Ok(());
-        };
-        let journal = &self.journals[shard];
-        let command = match whose {
-            Whose::Own => {
-                let mut command = self.read_group(max);
-                command.arg("STREAMS").arg(journal).arg(cursor).take()
-            }
-            Whose::Silent => {
-                let mut command = cmd("XAUTOCLAIM");
-                command.arg(journal).arg(GROUP).arg(&self.consumer);
-                command.arg(self.takeover_after.as_millis() as u64);
-                command.arg(cursor).arg("COUNT").arg(max).take()
+        let sweeps = mem::take(&mut self.sweeps);
+        let share = (max / sweeps.len().max(1)).max(1);
+        let command = |sweep: &Sweep| {
+            let journal = &self.journals[sweep.shard];
+            match sweep.whose {
+                Whose::Own => {
+                    let mut command = self.read_group(share);
+                    let command = command.arg("STREAMS").arg(journal);
+                    command.arg(&sweep.cursor).take()
+                }
+                Whose::Silent => {
+                    let mut command = cmd("XAUTOCLAIM");
+                    command.arg(journal).arg(GROUP).arg(&self.consumer);
+                    command.arg(self.takeover_after.as_millis() as u64);
+                    command.arg(&sweep.cursor).arg("COUNT").arg(share).take()
+                }
             }
         };
+        let commands = (sweeps.iter())
+            .map(|sweep| (slice::from_ref(&sweep.shard), command(sweep)))
+            .collect();
         let layout = self.topology.layout();
-        let answer = match self.ask(vec![(&[shard], command)]).await {
-            Ok(mut answers) => answers.pop().unwrap_or(Value::Nil),
-            // It is in doubt now, and looked through when its server is back; the others go on.
+        let answers = match self.ask(commands).await {
+            Ok(answers) => answers,
+            // They are in doubt now, and looked through when the server is back; the others go on.
             Err(BrokerError::Unavailable(_)) if self.by_shard => return Ok(()),
             Err(error) => return Err(error),
         };
-        let (next, entries) = match whose {
-            Whose::Own => {
-                let mut read = entries::read(answer, &self.journals);
-                let entries = read.pop().map(|(_, entries)| entries).unwrap_or_default();
-                let last = entries.last().and_then(|entry| entry.stamp);
-                (
-                    last.map(|last| format!("{}-{}", last.ms, last.seq)),
-                    entries,
-                )
+        let mut found = Vec::with_capacity(sweeps.len());
+        let mut unfinished = Vec::new();
+        for (mut sweep, answer) in sweeps.into_iter().zip(answers) {
+            let Some(answer) = answer else {
+                continue;
+            };
+            let (next, entries) = match sweep.whose {
+                Whose::Own => {
+                    let mut read = entries::read(answer, &self.journals);
+                    let entries = read.pop().map(|(_, entries)| entries).unwrap_or_default();
+                    let last = entries.last().and_then(|entry| entry.stamp);
+                    let next = last.map(|last| format!("{}-{}", last.ms, last.seq));
+                    (next, entries)
+                }
+                Whose::Silent => claimed(answer),
+            };
+            let shard = sweep.shard;
+            if !entries.is_empty() && matches!(sweep.whose, Whose::Silent) {
+                let entries = entries.len();
+                info!(entries, shard, "took over from a silent persister");
             }
-            Whose::Silent => claimed(answer),
-        };
-        if !entries.is_empty() && matches!(whose, Whose::Silent) {
-            info!(
-                entries = entries.len(),
-                shard, "took over from a silent persister"
-            );
+            found.push((shard, entries));
+            if let Some(cursor) = next {
+                sweep.cursor = cursor;
+                unfinished.push(sweep);
+            }
         }
-        for (shard, entries) in self.lasting(&layout, vec![(shard, entries)]).await? {
+        self.sweeps = unfinished;
+        for (shard, entries) in self.lasting(&layout, found).await? {
             self.hand_over(shard, entries);
-        }
-        if let Some(cursor) = next {
-            self.sweeps.push_front(Sweep {
-                shard,
-                cursor,
-                whose,
-            });
         }
         Ok(())
     }
@@ -391,15 +396,18 @@ impl JournalFeed {
         }
     }
 
-    /// Sends commands, each with the shards that it reads, and returns the answers of those that
-    /// have one.
+    /// Sends commands, each with the shards that it reads, and returns the answers, in this order,
+    /// of those that have one.
     ///
     /// # Errors
     /// [`BrokerError`] when none has.
-    async fn ask(&mut self, commands: Vec<(&[usize], Cmd)>) -> Result<Vec<Value>, BrokerError> {
+    async fn ask(
+        &mut self,
+        commands: Vec<(&[usize], Cmd)>,
+    ) -> Result<Vec<Option<Value>>, BrokerError> {
         let (shards, commands): (Vec<_>, Vec<_>) = commands
             .into_iter()
-            .filter_map(|(shards, command)| Some((shards, (*shards.first()? as u16, command))))
+            .map(|(shards, command)| (shards, (shards[0] as u16, command)))
             .unzip();
         let asked: BTreeSet<usize> = shards.iter().copied().flatten().copied().collect();
         let doubtful: BTreeSet<usize> = self.in_doubt.intersection(&asked).copied().collect();
@@ -413,12 +421,12 @@ impl JournalFeed {
         for (shards, answer) in shards.into_iter().zip(answers) {
             let explain = |error| self.topology.explain(&error);
             match answer.map(Value::extract_error) {
-                Ok(Ok(value)) => values.push(value),
+                Ok(Ok(value)) => values.push(Some(value)),
                 Ok(Err(error)) if error.code() == Some("NOGROUP") => {
                     warn!("Redis has lost the journals or their groups: the groups are made again");
                     self.make_groups(shards.iter().map(|shard| *shard as u16))
                         .await?;
-                    values.push(Value::Nil);
+                    values.push(Some(Value::Nil));
                 }
                 error => {
                     let error = error.and_then(|error| error.map_err(explain));
@@ -428,6 +436,7 @@ impl JournalFeed {
                         self.resting
                             .extend(shards.iter().map(|shard| (*shard, until)));
                     }
+                    values.push(None);
                     continue;
                 }
             }
@@ -438,7 +447,7 @@ impl JournalFeed {
                 }
             }
         }
-        if values.is_empty() {
+        if values.iter().all(Option::is_none) {
             return Err(failure);
         }
         Ok(values)

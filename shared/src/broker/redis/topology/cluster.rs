@@ -2,24 +2,19 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Mutex, OnceLock};
-use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use redis::{ConnectionInfo, Value, from_redis_value, pipe};
 use tokio::time::Instant;
 
+use super::belief::Belief;
 use super::inquiry::{Answers, Inquiry, together};
 use super::{Layout, MOST_ASKED, Source};
 use crate::broker::BrokerError;
 use crate::broker::redis::check::field;
 use crate::broker::redis::connect::Address;
 use crate::broker::redis::keys;
-
-/// How long a claim is believed that nobody makes any more, while there are older ones: longer than
-/// a master that is cut off from its cluster takes to see it. Only a cluster that was restored from
-/// a copy goes back.
-const FORGET_AFTER: Duration = Duration::from_secs(60);
 
 /// `redis+cluster://`.
 pub(super) struct Cluster {
@@ -31,8 +26,8 @@ pub(super) struct Cluster {
     nodes: Inquiry,
     /// The slot of each shard, and behind them that of the number of shards.
     slots: OnceLock<Vec<u16>>,
-    /// The epoch of the claim on each slot that was believed last, and when it was last heard.
-    believed: Mutex<Vec<Option<(u64, Instant)>>>,
+    /// Of each slot.
+    beliefs: Mutex<Vec<Belief>>,
 }
 
 /// What a node says about who has what.
@@ -61,7 +56,7 @@ impl Cluster {
             seeds,
             learned: Mutex::default(),
             slots: OnceLock::new(),
-            believed: Mutex::default(),
+            beliefs: Mutex::default(),
         }
     }
 
@@ -105,26 +100,21 @@ impl Cluster {
                 views.len()
             )));
         }
-        let mut believed = self
-            .believed
-            .lock()
-            .expect("no one panics while holding it");
-        believed.resize(slots.len(), None);
-        let known = slots.iter().zip(believed.iter_mut()).enumerate();
-        let homes = known.map(|(at, (slot, believed))| {
+        let mut beliefs = self.beliefs.lock().expect("no one panics while holding it");
+        beliefs.resize(slots.len(), Belief::default());
+        let known = slots.iter().zip(beliefs.iter_mut()).enumerate();
+        let homes = known.map(|(at, (slot, belief))| {
+            let before = before.and_then(|before| before.addresses().nth(at));
             let ranges = views.iter().flat_map(|view| &view.ranges);
             let claims = ranges.filter(|range| (range.first..=range.last).contains(slot));
-            if let Some(newest) = claims.max_by_key(|range| range.epoch) {
-                let older = believed.is_some_and(|(epoch, seen): (u64, Instant)| {
-                    newest.epoch < epoch && now.duration_since(seen) < FORGET_AFTER
-                });
-                if !older {
-                    *believed = Some((newest.epoch, now));
-                    return Ok(newest.master.clone());
-                }
+            // Nodes may call one master by several names: it stays under the one in use.
+            let newest = claims.max_by_key(|range| (range.epoch, Some(&range.master) == before));
+            if let Some(newest) = newest
+                && belief.accepts(newest.epoch, now)
+            {
+                return Ok(newest.master.clone());
             }
             // Nobody has it, or only one who has lost it says so: it is where it was.
-            let before = before.and_then(|before| before.addresses().nth(at));
             before.cloned().ok_or_else(|| {
                 BrokerError::Unavailable(format!("no node of the Redis Cluster has slot {slot}"))
             })
@@ -244,16 +234,21 @@ fn epochs_of(nodes: &str) -> HashMap<&str, u64> {
     epochs.collect()
 }
 
-/// A node as `CLUSTER SLOTS` names it: host, port, id. No host means that of the one asked.
+/// A node as `CLUSTER SLOTS` names it: host, port, id, and what else is known of where it is. No
+/// host means that of the one asked; `?` stands for a hostname that it should have and has not.
 fn named(node: &Value, asked: &Address) -> Option<(Address, String)> {
     let Value::Array(parts) = node else {
         return None;
     };
-    let [host, port, id, ..] = &parts[..] else {
+    let [host, port, id, others @ ..] = &parts[..] else {
         return None;
     };
-    let host: Option<String> = from_redis_value(host.clone()).ok()?;
-    let host = host.filter(|host| !host.is_empty() && host != "?");
+    let mut host: Option<String> = from_redis_value(host.clone()).ok()?;
+    if host.as_deref() == Some("?") {
+        let others: HashMap<String, String> = from_redis_value(others.first()?.clone()).ok()?;
+        host = Some(others.get("ip")?.clone());
+    }
+    let host = host.filter(|host| !host.is_empty());
     let address = Address::new(
         host.unwrap_or_else(|| asked.host.clone()),
         from_redis_value(port.clone()).ok()?,
@@ -263,6 +258,8 @@ fn named(node: &Value, asked: &Address) -> Option<(Address, String)> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use redis::IntoConnectionInfo;
 
     use super::*;
@@ -320,12 +317,43 @@ mod tests {
             (word("fd00::1"), Address::new("fd00::1", 7001)),
             (Value::Nil, Address::new("10.0.0.1", 7001)),
             (word(""), Address::new("10.0.0.1", 7001)),
-            (word("?"), Address::new("10.0.0.1", 7001)),
         ] {
             let node = Value::Array(vec![host, Value::Int(7001), word("id")]);
             assert_eq!(named(&node, &asked), Some((address, "id".into())));
         }
         assert_eq!(Address::new("fd00::1", 7001).to_string(), "[fd00::1]:7001");
+    }
+
+    #[test]
+    fn a_node_that_should_have_a_hostname_and_has_none_is_at_its_ip() {
+        let word = |text: &str| Value::BulkString(text.into());
+        let asked = Address::new("redis-1.example", 6379);
+        let node = |metadata| {
+            let parts = vec![word("?"), Value::Int(6379), word("id"), metadata];
+            named(&Value::Array(parts), &asked)
+        };
+        let address = Address::new("10.0.0.2", 6379);
+        let told = node(Value::Array(vec![word("ip"), word("10.0.0.2")]));
+        assert_eq!(told, Some((address, "id".into())));
+        // Taken for the one that was asked, it would be another.
+        assert_eq!(node(Value::Array(Vec::new())), None);
+    }
+
+    #[test]
+    fn a_master_with_two_names_stays_under_the_one_in_use() {
+        let access = "redis://a".into_connection_info().unwrap();
+        let cluster = Cluster::new(access.clone(), Vec::new(), 1);
+        let mut before: Option<Layout> = None;
+        for views in [
+            [says("here", 3), says("10.0.0.1", 3)],
+            [says("10.0.0.1", 3), says("here", 3)],
+            [says("here", 3), says("10.0.0.1", 3)],
+        ] {
+            let homes = cluster.chosen(&[5, 9], &views, before.as_ref(), Instant::now());
+            let now = Layout::new(&access, &homes.unwrap()).unwrap();
+            assert!(before.is_none_or(|before| before == now), "{now}");
+            before = Some(now);
+        }
     }
 
     #[test]

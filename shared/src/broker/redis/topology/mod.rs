@@ -1,5 +1,6 @@
 //! Which server has which shard, and where that changes.
 
+mod belief;
 mod cluster;
 mod inquiry;
 mod layout;

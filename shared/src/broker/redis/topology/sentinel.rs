@@ -6,7 +6,9 @@ use std::sync::Mutex;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use redis::{ConnectionInfo, RedisConnectionInfo, Value, cmd, from_redis_value, pipe};
+use tokio::time::Instant;
 
+use super::belief::Belief;
 use super::inquiry::{Answers, Inquiry, together};
 use super::{Layout, MOST_ASKED, Source};
 use crate::broker::BrokerError;
@@ -23,6 +25,7 @@ pub(super) struct Sentinels {
     learned: Mutex<BTreeSet<Address>>,
     sentinels: Inquiry,
     servers: Inquiry,
+    belief: Mutex<Belief>,
 }
 
 /// What a Sentinel says.
@@ -54,11 +57,12 @@ impl Sentinels {
             shards,
             seeds,
             learned: Mutex::default(),
+            belief: Mutex::default(),
         }
     }
 
-    async fn primary(&self) -> Result<Address, BrokerError> {
-        let named = self.named().await?;
+    async fn primary(&self, before: Option<&Layout>) -> Result<Address, BrokerError> {
+        let named = self.named(before).await?;
         let role = pipe().add_command(cmd("ROLE")).clone();
         let answers = self.servers.ask(&named, &role).await?;
         match answers.first() {
@@ -70,7 +74,7 @@ impl Sentinels {
         }
     }
 
-    async fn named(&self) -> Result<Address, BrokerError> {
+    async fn named(&self, before: Option<&Layout>) -> Result<Address, BrokerError> {
         let mut asked = self.seeds.clone();
         let learned = self.learned().clone();
         asked.extend(learned.into_iter().filter(|one| !self.seeds.contains(one)));
@@ -79,21 +83,17 @@ impl Sentinels {
         for question in ["GET-MASTER-ADDR-BY-NAME", "MASTER", "SENTINELS"] {
             questions.cmd("SENTINEL").arg(question).arg(&self.service);
         }
-        let (mut best, mut unknown): (Option<Named>, Vec<Address>) = (None, Vec::new());
-        let mut failures = Vec::new();
+        let (mut all, mut unknown, mut failures) = (Vec::new(), Vec::new(), Vec::new());
         for (sentinel, answers) in self.sentinels.ask_all(&asked, &questions).await {
             match answers.and_then(|answers| self.read(&sentinel, answers)) {
-                Ok(Some(named)) => {
-                    if best.as_ref().is_none_or(|best| best.epoch < named.epoch) {
-                        best = Some(named);
-                    }
-                }
+                Ok(Some(named)) => all.push(named),
                 Ok(None) => unknown.push(sentinel),
                 Err(error) => failures.push(error),
             }
         }
-        if let Some(named) = best {
-            return Ok(named.primary);
+        let in_use = before.and_then(|before| before.addresses().next());
+        if let Some(primary) = self.newest(&all, in_use, Instant::now())? {
+            return Ok(primary);
         }
         let Some(sentinel) = unknown.first() else {
             return Err(together(failures));
@@ -103,6 +103,24 @@ impl Sentinels {
             "the Sentinels do not know a service `{}`; Sentinel at {sentinel} watches {known}",
             self.service
         )))
+    }
+
+    /// The primary that the newest of them name; `None` where there are none.
+    fn newest(
+        &self,
+        all: &[Named],
+        in_use: Option<&Address>,
+        now: Instant,
+    ) -> Result<Option<Address>, BrokerError> {
+        // Sentinels may call one server by several names: it stays under the one in use.
+        let newest = (all.iter()).max_by_key(|named| (named.epoch, Some(&named.primary) == in_use));
+        let mut belief = self.belief.lock().expect("no one panics while holding it");
+        match newest {
+            Some(named) if !belief.accepts(named.epoch, now) => Err(BrokerError::Unavailable(
+                "no Sentinel answers that has heard of the last failover".into(),
+            )),
+            newest => Ok(newest.map(|named| named.primary.clone())),
+        }
     }
 
     /// Reads the answers of a Sentinel; `None` when it does not know the service.
@@ -165,9 +183,12 @@ impl Sentinels {
 }
 
 impl Source for Sentinels {
-    fn look<'a>(&'a self, _: Option<&'a Layout>) -> BoxFuture<'a, Result<Layout, BrokerError>> {
+    fn look<'a>(
+        &'a self,
+        before: Option<&'a Layout>,
+    ) -> BoxFuture<'a, Result<Layout, BrokerError>> {
         async move {
-            let primary = self.primary().await?;
+            let primary = self.primary(before).await?;
             let homes = vec![primary; usize::from(self.shards) + 1];
             Layout::new(&self.access, &homes)
         }
@@ -181,4 +202,62 @@ fn known<T: redis::FromRedisValue>(answer: Option<redis::RedisResult<Value>>) ->
 
 fn word(text: &str) -> Value {
     Value::BulkString(text.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use redis::IntoConnectionInfo;
+
+    use super::*;
+
+    fn sentinels() -> Sentinels {
+        let service = Service {
+            name: "roomcast".into(),
+            username: None,
+            password: None,
+        };
+        let access = "redis://a".into_connection_info().unwrap();
+        Sentinels::new(&service, access, Vec::new(), 1)
+    }
+
+    fn says(primary: &str, epoch: u64) -> Named {
+        Named {
+            epoch,
+            primary: Address::new(primary, 6379),
+        }
+    }
+
+    #[test]
+    fn a_sentinel_that_has_missed_a_failover_is_not_believed() {
+        let (sentinels, start) = (sentinels(), Instant::now());
+        for (all, seconds, primary) in [
+            (vec![says("old", 1)], 0, Some("old")),
+            (vec![says("old", 1), says("new", 2)], 10, Some("new")),
+            (vec![says("old", 1)], 20, None),
+            (vec![says("new", 2), says("old", 1)], 30, Some("new")),
+            // They were set up anew.
+            (vec![says("old", 0)], 100, Some("old")),
+        ] {
+            let now = start + Duration::from_secs(seconds);
+            let newest = sentinels.newest(&all, None, now);
+            let primary = primary.map(|primary| Some(Address::new(primary, 6379)));
+            assert_eq!(newest.ok(), primary, "after {seconds} s");
+        }
+    }
+
+    #[test]
+    fn a_primary_with_two_names_stays_under_the_one_in_use() {
+        let (here, there) = (Address::new("here", 6379), Address::new("10.0.0.1", 6379));
+        for in_use in [&here, &there] {
+            for all in [
+                [says("here", 3), says("10.0.0.1", 3)],
+                [says("10.0.0.1", 3), says("here", 3)],
+            ] {
+                let newest = sentinels().newest(&all, Some(in_use), Instant::now());
+                assert_eq!(newest.unwrap().as_ref(), Some(in_use));
+            }
+        }
+    }
 }
