@@ -26,6 +26,10 @@ const STRIDE: usize = 64 << 10;
 /// end, as ever.
 const BREATH: Duration = Duration::from_millis(250);
 
+/// The longest that it lets them in all: one who could not keep up with the room anyway must not
+/// hold the others up.
+const PATIENCE: Duration = Duration::from_secs(10);
+
 /// How often it looks whether they have.
 const LOOK: Duration = Duration::from_millis(1);
 
@@ -42,8 +46,9 @@ impl Hub {
         }
         let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(2));
         let mut failing_since = None;
+        let mut patience = PATIENCE;
         let why = loop {
-            match self.read_missed(&seat).await {
+            match self.read_missed(&seat, &mut patience).await {
                 Ok(Repaired::Wholly { has_missed }) => {
                     if has_missed {
                         self.metrics.gaps_repaired.inc();
@@ -73,7 +78,7 @@ impl Hub {
     }
 
     /// One reading for a repair, and the delivery of what it finds.
-    async fn read_missed(&self, seat: &Seat) -> Result<Repaired, Failed> {
+    async fn read_missed(&self, seat: &Seat, patience: &mut Duration) -> Result<Repaired, Failed> {
         // A turn lasts for one reading, so that a room which cannot be read blocks no other.
         let turn = self.turn().await.ok_or(Failed::Waiting)?;
         let Some(from) = seat.room().begin_reading() else {
@@ -106,11 +111,11 @@ impl Hub {
             unread += weight(message);
             if unread > STRIDE {
                 unread = 0;
-                seat.breathe().await;
+                seat.breathe(patience).await;
             }
         }
         // Of what waits, too, much may be released at once.
-        seat.breathe().await;
+        seat.breathe(patience).await;
         if since.page.messages.len() < PAGE {
             return Ok(seat.room().end_reading());
         }
@@ -138,11 +143,13 @@ impl Hub {
 
 impl Seat {
     /// Lets members read what was delivered.
-    async fn breathe(&self) {
-        let until = Instant::now() + BREATH;
-        while self.room().members.are_crowded() && Instant::now() < until {
+    async fn breathe(&self, patience: &mut Duration) {
+        let began = Instant::now();
+        let most = BREATH.min(*patience).max(LOOK);
+        while self.room().members.are_crowded() && began.elapsed() < most {
             sleep(LOOK).await;
         }
+        *patience = patience.saturating_sub(began.elapsed());
     }
 }
 

@@ -309,6 +309,39 @@ async fn members_that_read_on_are_not_cut_off_by_a_gap_that_is_longer_than_their
     drop(member);
 }
 
+#[tokio::test(start_paused = true)]
+async fn who_reads_slowly_holds_the_others_up_for_a_while_only() {
+    const SENT: usize = 4 * 90;
+    let world = World::new(Duration::ZERO).await;
+    let gateway = &world.metrics.gateway;
+    let (fast, mut read_at_once) = outbox(1 << 20, Arc::clone(gateway));
+    let (slow, mut read_slowly) = outbox(1 << 20, Arc::clone(gateway));
+    let members = [
+        world.enter(room(0), &fast).await,
+        world.enter(room(0), &slow).await,
+    ];
+    for _ in 0..SENT / 90 {
+        for _ in 0..90 {
+            world.publish_sized(room(0), 20_000).await;
+        }
+        world.settle().await;
+    }
+    world.hub.repair_all();
+    let began = Instant::now();
+    tokio::spawn(async move {
+        // As fast as a repair is that waits for it each time, so that it is never cut off.
+        while read_slowly.next().await.is_some() {
+            sleep(Duration::from_millis(60)).await;
+        }
+    });
+    for _ in 0..SENT {
+        assert!(read_at_once.next().await.is_some());
+    }
+    assert!(began.elapsed() < 11 * SECOND, "{:?}", began.elapsed());
+    assert!(began.elapsed() > SECOND, "it is waited for");
+    drop(members);
+}
+
 /// What comes after a message of each of these rooms is read at once.
 async fn read(past: &Arc<Past>, rooms: impl Iterator<Item = usize>) {
     let readings = rooms.map(|number| past.since(room(number), MessageId::MIN, 50));

@@ -209,3 +209,20 @@ fn a_second_interruption_begins_the_repair_anew() {
     // Another server may have 2 no more, and something else in its place.
     assert_eq!(room.begin_reading(), Some(id(1)));
 }
+
+#[test]
+fn a_repair_may_begin_at_the_newest_until_it_has_read_something() {
+    let (mut room, _shown) = room();
+    assert!(room.begin_repair());
+    assert_eq!(room.shortcut(), None, "the newest is the oldest");
+    assert_eq!(read(&mut room, 1, &[2, 3]), Ok(MISSED));
+    assert!(room.begin_repair());
+    assert_eq!(room.begin_reading(), Some(id(1)));
+    assert_eq!(room.shortcut(), Some(id(3)));
+    assert_eq!(room.replay(&message(4)), Ok(()));
+    assert_eq!(room.shortcut(), None);
+    // Another server may be asked from now on.
+    assert!(!room.begin_repair());
+    assert_eq!(room.begin_reading(), Some(id(1)));
+    assert_eq!(room.shortcut(), Some(id(4)));
+}
