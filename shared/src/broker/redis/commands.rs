@@ -188,10 +188,12 @@ impl Commands {
             let mut layouts = self.topology.watch();
             let left = layouts.wait_for(|layout| layout.home(shard).address() != address);
             tokio::select! {
-                answered = asked => answered,
+                // What an old primary answers at the moment when the live links leave it is stale.
+                biased;
                 _ = left => Err(BrokerError::Unavailable(
                     format!("Redis at {address} does not have the shard any more")
                 )),
+                answered = asked => answered,
             }
         };
         match &answered {

@@ -424,8 +424,13 @@ impl JournalFeed {
                 Ok(Ok(value)) => values.push(Some(value)),
                 Ok(Err(error)) if error.code() == Some("NOGROUP") => {
                     warn!("Redis has lost the journals or their groups: the groups are made again");
-                    self.make_groups(shards.iter().map(|shard| *shard as u16))
-                        .await?;
+                    let numbers = shards.iter().map(|shard| *shard as u16);
+                    if let Err(error) = self.make_groups(numbers).await {
+                        // What the others have answered is not thrown away for it.
+                        failure = error;
+                        values.push(None);
+                        continue;
+                    }
                     values.push(Some(Value::Nil));
                 }
                 error => {

@@ -36,6 +36,8 @@ pub(super) struct Request {
     pub(super) content: Content,
     /// What it weighs in a queue, in octets.
     pub(super) size: usize,
+    /// Of what all lanes may hold.
+    pub(super) _share: OwnedSemaphorePermit,
     /// It has no place in the room's order.
     pub(super) ephemeral: bool,
     /// Beyond it, nobody waits, and the token may be forgotten: it is not sent again.

@@ -9,7 +9,7 @@ use futures_util::future::BoxFuture;
 use futures_util::{FutureExt, future};
 use prometheus::IntCounter;
 use redis::cmd;
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 use tokio::time::{Instant, timeout_at};
 
 use super::acceptance::{Acceptance, Terms, millis};
@@ -37,6 +37,8 @@ const MIN_SHARE: usize = 1 << 20;
 /// Turns drafts into accepted messages.
 pub(super) struct Publisher {
     lanes: Vec<Lane>,
+    /// What all of them may hold together: with many, more than their shares add up.
+    bytes: Arc<Semaphore>,
     settings: BrokerSettings,
     terms: Arc<Terms>,
     /// Tells this process's tokens and ids from all others'.
@@ -70,6 +72,7 @@ impl Publisher {
         };
         Self {
             lanes: (0..lanes).map(lane).collect(),
+            bytes: Arc::new(Semaphore::new(MAX_BYTES)),
             settings: settings.clone(),
             terms: Arc::clone(&terms),
             process: fastrand::u64(..),
@@ -102,13 +105,20 @@ impl Publisher {
         } else {
             self.plain(&draft, shard, count)
         };
+        let size = OVERHEAD + size;
+        let most = u32::try_from(size).unwrap_or(u32::MAX);
+        let Ok(share) = Arc::clone(&self.bytes).try_acquire_many_owned(most) else {
+            series.fail();
+            return future::ready(Err(PublishError::Overloaded)).boxed();
+        };
         let deadline = Instant::now() + self.settings.publish_timeout;
         let (answer, answered) = oneshot::channel();
         let request = Request {
             room: draft.room,
             shard,
             content,
-            size: OVERHEAD + size,
+            size,
+            _share: share,
             ephemeral: draft.ephemeral,
             deadline,
             series: series.clone(),

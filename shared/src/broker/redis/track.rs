@@ -102,8 +102,14 @@ impl Track {
     /// Sees to it that there is a connection to the shard's home. An old primary that wakes is
     /// none, though it believes so: where that is possible, it is asked first who is.
     pub(super) async fn connect(&mut self) -> Result<(), BrokerError> {
-        if self.topology.has_successors() && (self.in_doubt || self.topology.age() > CONFIRMED) {
-            self.topology.confirm(CONFIRMED.min(self.timeout)).await;
+        if self.topology.has_successors() {
+            let patience = CONFIRMED.min(self.timeout);
+            if self.in_doubt {
+                self.topology.confirm(patience).await;
+            } else if self.topology.age() > CONFIRMED {
+                // It may be this process that has slept; whoever can answer does so at once.
+                self.topology.ask(patience).await;
+            }
         }
         self.in_doubt = false;
         let layout = Arc::clone(&self.layouts.borrow());

@@ -273,3 +273,27 @@ async fn a_server_without_memory_is_full_and_keeps_nothing_half_done() {
     let heard = message(&mut fanout.events).await;
     assert_eq!((heard.id, heard.prev), (second.id, Some(first)));
 }
+
+#[tokio::test]
+async fn what_waits_for_many_shards_is_bounded_together() {
+    let backend = Backend::start_with(Kind::Cluster, |settings| settings.shards = 1024).await;
+    let broker = backend.broker().await;
+    let body = "x".repeat(256 << 10);
+    // Nothing leaves before the first answer is awaited.
+    let under_way: Vec<_> = (0..300)
+        .map(|number| broker.publish(draft(&format!("room{number}"), &body)))
+        .collect();
+    let (mut accepted, mut refused) = (0, 0);
+    for answer in under_way {
+        match answer.await {
+            Ok(_) => accepted += 1,
+            Err(PublishError::Overloaded) => refused += 1,
+            Err(error) => panic!("{error}"),
+        }
+    }
+    // 64 MiB in all.
+    assert!(
+        accepted <= 256 && refused >= 44,
+        "{accepted} accepted, {refused} refused"
+    );
+}

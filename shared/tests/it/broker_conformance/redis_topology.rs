@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
+use harness::until::DEADLINE;
 use harness::{Cluster, Redis, Sentinel, until};
 use redis::cmd;
 use shared::broker::{BrokerError, Earlier, open};
 use shared::config::BrokerUrl;
 use shared::metrics::Metrics;
+use tokio::time::{interval, timeout};
 
 use super::redis_setup::refusal;
 use super::{accept, draft, settings};
@@ -146,4 +148,24 @@ async fn a_redis_that_evicts_is_noticed() {
         metrics.broker.evicted_keys.get() > 0
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sending_goes_on_at_its_pace_while_no_sentinel_answers() {
+    let mut set = Sentinel::start().await;
+    let settings = settings(BrokerUrl::Redis(set.url()));
+    let opened = open(&settings, &Metrics::new(), Earlier::default()).await;
+    let broker = opened.expect("it opens");
+    set.sentinels().iter_mut().for_each(Redis::kill);
+    let sending = async {
+        let mut pace = interval(Duration::from_millis(200));
+        for number in 0..40 {
+            pace.tick().await;
+            accept(&broker, draft("a", number)).await;
+        }
+    };
+    // Were each to wait until they might have answered, it would be twice as long.
+    timeout(DEADLINE, sending)
+        .await
+        .expect("all are accepted in time");
 }

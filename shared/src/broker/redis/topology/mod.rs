@@ -53,6 +53,8 @@ struct Watched {
     layout: watch::Sender<Arc<Layout>>,
     /// When the last asking began that has been answered.
     confirmed: watch::Sender<Instant>,
+    /// When the last asking began that is over, answered or not.
+    asked: watch::Sender<Instant>,
     suspected: Arc<Notify>,
     watching: AbortHandle,
 }
@@ -81,6 +83,7 @@ impl Topology {
         let source = source(&servers, settings.shards);
         let whom = Servers::redacted(url);
         let confirmed = watch::Sender::new(Instant::now());
+        let asked = watch::Sender::new(Instant::now());
         let first = insist(settings.connect_timeout, &whom, || source.look(None)).await?;
         let layout = watch::Sender::new(Arc::new(first));
         let suspected = Arc::new(Notify::new());
@@ -95,6 +98,7 @@ impl Topology {
             source,
             layout.clone(),
             confirmed.clone(),
+            asked.clone(),
             Arc::clone(&suspected),
         );
         let both = async move { tokio::join!(watching, health) };
@@ -103,6 +107,7 @@ impl Topology {
             successors: servers.arrangement != Arrangement::Single,
             layout,
             confirmed,
+            asked,
             suspected,
             watching: tokio::spawn(both).abort_handle(),
         })))
@@ -126,10 +131,18 @@ impl Topology {
     /// Asks at once, and returns when what is known is not older than this call, or the time is
     /// over.
     pub(super) async fn confirm(&self, within: Duration) -> bool {
-        let asked = Instant::now();
-        let mut confirmed = self.0.confirmed.subscribe();
+        self.asks(self.0.confirmed.subscribe(), within).await
+    }
+
+    /// Asks at once, and returns when that is answered or has failed, or the time is over.
+    pub(super) async fn ask(&self, within: Duration) {
+        self.asks(self.0.asked.subscribe(), within).await;
+    }
+
+    async fn asks(&self, mut done: watch::Receiver<Instant>, within: Duration) -> bool {
+        let now = Instant::now();
         self.suspect();
-        let newer = confirmed.wait_for(|began| *began >= asked);
+        let newer = done.wait_for(|began| *began >= now);
         timeout(within, newer)
             .await
             .is_ok_and(|newer| newer.is_ok())
@@ -221,6 +234,7 @@ async fn watch(
     source: Box<dyn Source>,
     layout: watch::Sender<Arc<Layout>>,
     confirmed: watch::Sender<Instant>,
+    asked: watch::Sender<Instant>,
     suspected: Arc<Notify>,
 ) {
     loop {
@@ -238,6 +252,7 @@ async fn watch(
             }
             Err(error) => debug!(%error, "it is not known who has which shard"),
         }
+        asked.send_replace(began);
         sleep(PAUSE).await;
     }
 }
