@@ -26,6 +26,9 @@ const STORING: Duration = Duration::from_millis(500);
 /// How far a primary gets ahead of its frozen replicas.
 const AHEAD: Duration = Duration::from_millis(700);
 
+/// How far persisters fall behind before Redis ends, so that it has what nobody else has.
+const BEHIND: Duration = Duration::from_millis(300);
+
 /// How much a file may still grow on a full disk.
 const ROOM_LEFT: u64 = 64 << 10;
 
@@ -71,9 +74,7 @@ impl Blow {
             Fault::KillAhead => self.kill_ahead(world).await,
             Fault::KillStoring | Fault::Unacknowledged => self.kill_storing(world).await,
             Fault::FillRedis => {
-                for persister in &world.persisters {
-                    persister.pause().await;
-                }
+                fall_behind(&world.persisters).await;
                 if let Broker::Single(redis) = &world.broker {
                     redis.limit_memory(MEMORY_LEFT).await;
                 }
@@ -160,7 +161,11 @@ impl Blow {
                 }
             }
             Target::Redis => match &mut world.broker {
-                Broker::Single(redis) => redis.kill(),
+                Broker::Single(redis) => {
+                    fall_behind(&world.persisters).await;
+                    redis.kill();
+                    go_on(&world.persisters).await;
+                }
                 Broker::Sentinel(set) => set.kill_primary().await,
                 Broker::Cluster(cluster) => cluster.kill_master(self.shard()).await,
                 Broker::Embedded => {}
@@ -183,7 +188,9 @@ impl Blow {
             }
             Target::Redis => {
                 if let Broker::Single(redis) = &mut world.broker {
+                    fall_behind(&world.persisters).await;
                     redis.terminate().await;
+                    go_on(&world.persisters).await;
                 }
             }
             Target::Mongo => {
@@ -282,7 +289,8 @@ impl Blow {
             match trouble {
                 Trouble::Cut => proxy.set(Weather::Cut),
                 Trouble::Reset => proxy.reset(),
-                Trouble::Delay | Trouble::Lose => proxy.set(Weather::Delay(DELAY)),
+                Trouble::Delay => proxy.set(Weather::Delay(DELAY)),
+                Trouble::Lose => proxy.set(Weather::DelayAnswers(DELAY)),
                 Trouble::Throttle => proxy.set(Weather::Throttle(THROTTLED)),
             }
         }
@@ -402,6 +410,19 @@ impl Blow {
         Some(self.which % 3)
             .filter(|number| *number < 2 || self.harsh)
             .map(|number| number % 2)
+    }
+}
+
+async fn fall_behind(persisters: &[Part]) {
+    for persister in persisters {
+        persister.pause().await;
+    }
+    sleep(BEHIND).await;
+}
+
+async fn go_on(persisters: &[Part]) {
+    for persister in persisters {
+        persister.resume().await;
     }
 }
 

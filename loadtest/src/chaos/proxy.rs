@@ -29,6 +29,8 @@ pub(crate) enum Weather {
     Cut,
     /// Everything takes this much longer, each way.
     Delay(Duration),
+    /// What the target says takes this much longer; what is said to it passes.
+    DelayAnswers(Duration),
     /// So many octets a second pass each way, on each connection.
     Throttle(u32),
 }
@@ -141,8 +143,8 @@ async fn carry(
     }
     (from_client, to_client) = client.into_split();
     (from_target, to_target) = upstream.into_split();
-    let there = pump(&mut from_client, &mut to_target, number, &state);
-    let back = pump(&mut from_target, &mut to_client, number, &state);
+    let there = pump(&mut from_client, &mut to_target, false, number, &state);
+    let back = pump(&mut from_target, &mut to_client, true, number, &state);
     let is_reset = tokio::select! {
         _ = async { tokio::try_join!(there, back) } => false,
         reset = resets.wait_for(|state| number < state.reset) => reset.is_ok(),
@@ -160,6 +162,7 @@ async fn carry(
 async fn pump(
     from: &mut OwnedReadHalf,
     to: &mut OwnedWriteHalf,
+    is_answer: bool,
     number: u64,
     state: &watch::Receiver<State>,
 ) -> io::Result<()> {
@@ -182,6 +185,7 @@ async fn pump(
             };
             let due = match weather {
                 Weather::Delay(delay) => Instant::now() + delay,
+                Weather::DelayAnswers(delay) if is_answer => Instant::now() + delay,
                 _ => Instant::now(),
             };
             let length = from.read(&mut buffer[..wanted]).await?;

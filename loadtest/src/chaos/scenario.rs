@@ -59,7 +59,7 @@ pub(crate) enum Trouble {
     Reset,
     /// 300 ms longer, each way.
     Delay,
-    /// The same, and then the connections are reset, with all that was on its way.
+    /// Answers take 300 ms longer, and then the connections are reset, with those that were on their way.
     Lose,
     /// 20,000 octets a second pass on each connection.
     Throttle,

@@ -57,7 +57,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         }],
         ..cut(
             "lose-gateway-redis",
-            "what is on its way between gateways and Redis lost; clients have no keys",
+            "answers of Redis to gateways lost on their way; clients have no keys",
             &[Fault::Network(Link::GatewayRedis, Trouble::Lose)],
         )
     },

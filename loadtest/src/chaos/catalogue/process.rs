@@ -74,14 +74,14 @@ pub(super) const SCENARIOS: &[Scenario] = &[
     },
     Scenario {
         name: "redis-killed",
-        about: "SIGKILL of Redis, started again on its append-only file",
+        about: "SIGKILL of Redis with what is not stored yet, started again on its append-only file",
         faults: &[Fault::Kill(Target::Redis)],
         controls: &[FORGETFUL_REDIS],
         ..PLAIN
     },
     Scenario {
         name: "redis-terminated",
-        about: "SIGTERM of Redis, started again",
+        about: "SIGTERM of Redis with what is not stored yet, started again",
         faults: &[Fault::Terminate(Target::Redis)],
         controls: &[FORGETFUL_REDIS],
         ..PLAIN

@@ -136,3 +136,17 @@ async fn what_nobody_reads_holds_its_sender_up() {
         assert!(taken < 64 << 20, "the proxy takes whatever comes");
     }
 }
+
+#[tokio::test]
+async fn delayed_answers_are_lost_by_a_reset_and_what_they_answer_is_not() {
+    let network = Network::new().await;
+    let (mut client, mut server) = network.connect().await;
+    network.proxy.set(Weather::DelayAnswers(2 * DEADLINE));
+    client.write_all(b"question").await.unwrap();
+    assert_eq!(heard(&mut server, 8).await, b"question");
+    server.write_all(b"answer").await.unwrap();
+    assert!(is_silent(&mut client).await);
+    network.proxy.reset();
+    let read = client.read(&mut [0; 1]).await;
+    assert_eq!(read.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
+}
