@@ -10,6 +10,7 @@ use redis::{ConnectionInfo, Value, from_redis_value, pipe};
 use tokio::time::Instant;
 
 use super::inquiry::{Answers, Inquiry, together};
+use super::layout::Home;
 use super::{Layout, MOST_ASKED, Source};
 use crate::broker::BrokerError;
 use crate::broker::redis::check::field;
@@ -39,6 +40,8 @@ pub(super) struct Cluster {
 struct View {
     ranges: Vec<Range>,
     nodes: BTreeSet<Address>,
+    /// Those that are held to be down.
+    down: BTreeSet<Address>,
     /// How many masters there are.
     size: usize,
 }
@@ -47,9 +50,18 @@ struct View {
 struct Range {
     first: u16,
     last: u16,
-    master: Address,
+    home: Home,
     /// Grows whenever a slot goes to another master: of two claims the greater is the newer.
     epoch: u64,
+}
+
+/// What a node knows of another.
+struct Known {
+    /// `None` where it is not known.
+    address: Option<Address>,
+    epoch: u64,
+    /// It is heard of, and not held to have failed.
+    up: bool,
 }
 
 impl Cluster {
@@ -65,8 +77,7 @@ impl Cluster {
         }
     }
 
-    /// Each shard's master, and that of the number of shards.
-    async fn homes(&self, before: Option<&Layout>) -> Result<Vec<Address>, BrokerError> {
+    async fn layout(&self, before: Option<&Layout>) -> Result<Layout, BrokerError> {
         let asked = self.asked(before);
         let mut questions = pipe();
         for question in ["INFO", "SLOTS", "NODES"] {
@@ -85,7 +96,11 @@ impl Cluster {
         let slots = self.slots(node).await?;
         let views: Vec<View> = views.into_iter().map(|(_, view)| view).collect();
         *self.learned() = views.iter().flat_map(|view| view.nodes.clone()).collect();
-        self.chosen(slots, &views, before, Instant::now())
+        let homes = self.chosen(slots, &views, before, Instant::now())?;
+        let down = views.into_iter().map(|view| view.down);
+        let down = down.reduce(|one, other| &one & &other);
+        // A node's address in the cluster may be another than the one by which it replicates.
+        Layout::new(&self.access, &homes, down.unwrap_or_default(), false)
     }
 
     /// The master of each slot, by the newest claim of all views.
@@ -95,7 +110,7 @@ impl Cluster {
         views: &[View],
         before: Option<&Layout>,
         now: Instant,
-    ) -> Result<Vec<Address>, BrokerError> {
+    ) -> Result<Vec<Home>, BrokerError> {
         // One alone may have slept through its own replacement.
         let size = views.iter().map(|view| view.size).max().unwrap_or(1);
         let needed = size.min(MOST_ASKED) / 2 + 1;
@@ -114,18 +129,22 @@ impl Cluster {
         let homes = known.map(|(at, (slot, believed))| {
             let ranges = views.iter().flat_map(|view| &view.ranges);
             let claims = ranges.filter(|range| (range.first..=range.last).contains(slot));
-            if let Some(newest) = claims.max_by_key(|range| range.epoch) {
+            // Of its replicas, as many as any node finds up.
+            let claims = claims.map(|range| (range.epoch, range.home.replicas.len(), range));
+            if let Some((.., newest)) =
+                claims.max_by_key(|(epoch, replicas, _)| (*epoch, *replicas))
+            {
                 let older = believed.is_some_and(|(epoch, seen): (u64, Instant)| {
                     newest.epoch < epoch && now.duration_since(seen) < FORGET_AFTER
                 });
                 if !older {
                     *believed = Some((newest.epoch, now));
-                    return Ok(newest.master.clone());
+                    return Ok(newest.home.clone());
                 }
             }
             // Nobody has it, or only one who has lost it says so: it is where it was.
-            let before = before.and_then(|before| before.addresses().nth(at));
-            before.cloned().ok_or_else(|| {
+            let before = before.and_then(|before| before.homes().nth(at));
+            before.ok_or_else(|| {
                 BrokerError::Unavailable(format!("no node of the Redis Cluster has slot {slot}"))
             })
         });
@@ -168,17 +187,21 @@ impl Cluster {
         let unread = |_| BrokerError::Unavailable(format!("Redis at {node} answers strangely"));
         let info: String = from_redis_value(next()?).map_err(unread)?;
         let slots: Vec<Vec<Value>> = from_redis_value(next()?).map_err(unread)?;
-        let epochs: String = from_redis_value(next()?).map_err(unread)?;
+        let nodes: String = from_redis_value(next()?).map_err(unread)?;
         if !info.contains("cluster_state:ok") {
             return Err(BrokerError::Unavailable(format!(
                 "Redis at {node} says that its cluster is not well (cluster_state is not ok)"
             )));
         }
-        let epochs = epochs_of(&epochs);
+        let known = known(&nodes);
         let size = field(&info, "cluster_size").and_then(|size| size.parse().ok());
         let mut view = View {
             ranges: Vec::new(),
             nodes: BTreeSet::new(),
+            down: (known.values())
+                .filter(|node| !node.up)
+                .filter_map(|node| node.address.clone())
+                .collect(),
             size: size.unwrap_or(1),
         };
         for range in slots {
@@ -190,12 +213,22 @@ impl Cluster {
                 continue;
             };
             view.nodes.insert(master.clone());
-            view.nodes.extend(nodes.map(|(replica, _)| replica));
+            // Those that have failed, or have no data yet, are not named.
+            let mut replicas = BTreeSet::new();
+            for (replica, id) in nodes {
+                if known.get(&id[..]).is_some_and(|replica| replica.up) {
+                    replicas.insert(replica.clone());
+                }
+                view.nodes.insert(replica);
+            }
             view.ranges.push(Range {
                 first: u16::try_from(*first).unwrap_or(u16::MAX),
                 last: u16::try_from(*last).unwrap_or_default(),
-                master,
-                epoch: epochs.get(&id[..]).copied().unwrap_or_default(),
+                home: Home {
+                    address: master,
+                    replicas,
+                },
+                epoch: known.get(&id[..]).map_or(0, |master| master.epoch),
             });
         }
         Ok(view)
@@ -231,17 +264,30 @@ impl Source for Cluster {
         &'a self,
         before: Option<&'a Layout>,
     ) -> BoxFuture<'a, Result<Layout, BrokerError>> {
-        async move { Layout::new(&self.access, &self.homes(before).await?) }.boxed()
+        self.layout(before).boxed()
     }
 }
 
-/// The configuration epochs by node, of `CLUSTER NODES`: `id address flags master ping pong epoch …`.
-fn epochs_of(nodes: &str) -> HashMap<&str, u64> {
-    let epochs = nodes.lines().filter_map(|line| {
-        let mut words = line.split(' ');
-        Some((words.next()?, words.nth(5)?.parse().ok()?))
+/// The nodes by their ids, of `CLUSTER NODES`: `id address flags master ping pong epoch link …`.
+fn known(nodes: &str) -> HashMap<&str, Known> {
+    let nodes = nodes.lines().filter_map(|line| {
+        let words: Vec<&str> = line.split(' ').collect();
+        let [id, address, flags, _, _, _, epoch, link, ..] = words[..] else {
+            return None;
+        };
+        // `host:port@bus,name`
+        let address = address.split('@').next().and_then(|it| it.rsplit_once(':'));
+        let known = Known {
+            address: address.and_then(|(host, port)| Some(Address::new(host, port.parse().ok()?))),
+            epoch: epoch.parse().ok()?,
+            up: link == "connected"
+                && !flags
+                    .split(',')
+                    .any(|flag| matches!(flag, "fail" | "fail?")),
+        };
+        Some((id, known))
     });
-    epochs.collect()
+    nodes.collect()
 }
 
 /// A node as `CLUSTER SLOTS` names it: host, port, id. No host means that of the one asked.
@@ -267,16 +313,24 @@ mod tests {
 
     use super::*;
 
+    fn home(master: &str) -> Home {
+        Home {
+            address: Address::new(master, 6379),
+            replicas: BTreeSet::new(),
+        }
+    }
+
     fn says(master: &str, epoch: u64) -> View {
         let range = Range {
             first: 5,
             last: 9,
-            master: Address::new(master, 6379),
+            home: home(master),
             epoch,
         };
         View {
             ranges: vec![range],
             nodes: BTreeSet::new(),
+            down: BTreeSet::new(),
             size: 1,
         }
     }
@@ -299,12 +353,8 @@ mod tests {
             let homes = cluster
                 .chosen(&[5, 9], &views, before.as_ref(), now)
                 .unwrap();
-            assert_eq!(
-                homes,
-                vec![Address::new(master, 6379); 2],
-                "after {seconds} s"
-            );
-            before = Some(Layout::new(&access, &homes).unwrap());
+            assert_eq!(homes, vec![home(master); 2], "after {seconds} s");
+            before = Some(Layout::new(&access, &homes, BTreeSet::new(), false).unwrap());
         }
     }
 
@@ -343,7 +393,7 @@ mod tests {
             "{error}"
         );
         let two = cluster.chosen(&[5], &[view(), view()], None, Instant::now());
-        assert_eq!(two.unwrap(), [Address::new("a", 6379)]);
+        assert_eq!(two.unwrap(), [home("a")]);
     }
 
     #[test]
