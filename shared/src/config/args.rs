@@ -74,8 +74,9 @@ pub struct CommonArgs {
         value_parser = positive_duration, help_heading = BROKER)]
     pub takeover_after: Duration,
 
-    /// How many replicas of Redis must have a message before it is accepted
+    /// How many replicas of Redis, at least, must have a message before it is accepted
     ///
+    /// All that are up must, with redis+sentinel:// and redis+cluster://. 0 waits for none.
     /// Default: 1 with redis+sentinel:// and redis+cluster://, where a replica may take its
     /// primary's place; else 0. The RECEIPT waits for them.
     #[arg(long, env = "ROOMCAST_BROKER_REPLICAS", value_name = "COUNT", help_heading = BROKER)]

@@ -20,7 +20,7 @@ pub(super) struct Terms {
     script: String,
     /// `SPUBLISH` where channels are sharded.
     pub(super) publish: &'static str,
-    /// How many replicas must have a message before it is accepted.
+    /// How many replicas must have a message before it is accepted, at least; 0 is not to wait.
     pub(super) replicas: u8,
     journal_max: usize,
     recent_max: usize,

@@ -308,7 +308,7 @@ impl Driver {
         }
         if alone && self.waits.replace(Waits::Replicas) != Some(Waits::Replicas) {
             warn!(
-                wanted = self.terms.replicas,
+                wanted = self.track.replicas(),
                 "publishing waits for replicas of Redis: too few have what was sent"
             );
         }

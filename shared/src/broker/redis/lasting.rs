@@ -10,8 +10,9 @@ use super::commands::Commands;
 use super::topology::{Layout, Topology};
 use crate::broker::BrokerError;
 
-/// How long replicas may take to have what was read.
-const WAIT: Duration = Duration::from_secs(1);
+/// How long replicas may take to have what was read: longer than Sentinels take to learn that the
+/// one that they promote has become a primary.
+const WAIT: Duration = Duration::from_millis(1500);
 
 /// How long it may take to ask who is the primary where they have not.
 const CONFIRMED: Duration = Duration::from_secs(3);
@@ -19,8 +20,9 @@ const CONFIRMED: Duration = Duration::from_secs(3);
 /// Those of the shards of which `commands` has read what lasts, since `layout` was known.
 ///
 /// What a primary has that loses its place before a replica has it was never accepted, and is sent
-/// again; stored, it would be there twice. When the replicas have not got it in time, it counts if
-/// the server is the primary still: what has only one copy must be stored all the more.
+/// again; stored, it would be there twice. All replicas that are up must have it, as for a publish:
+/// `replicas` at least. When they have not got it in time, it counts if the server is the primary
+/// still: what has only one copy must be stored all the more.
 pub(super) async fn shards(
     topology: &Topology,
     layout: &Layout,
@@ -30,21 +32,30 @@ pub(super) async fn shards(
 ) -> BTreeSet<u16> {
     let home = |shard: u16| layout.home(shard).address();
     let servers: BTreeMap<_, u16> = shards.iter().map(|shard| (home(*shard), *shard)).collect();
+    let before = commands.connections();
     // A blocked read counts as done when it came: WAIT covers what was done by the command before
     // it.
-    let wait = cmd("WAIT").arg(replicas).arg(millis(WAIT)).take();
-    let waits = servers
-        .values()
-        .flat_map(|shard| [cmd("PING"), wait.clone()].map(|command| (*shard, command)));
-    let before = commands.connections();
+    let roles = servers.values().map(|shard| (*shard, cmd("ROLE")));
+    let roles = commands.spread(roles.collect()).await;
+    let up = topology.layout();
+    let wanted = servers.values().zip(roles).map(|(shard, role)| {
+        let following = role.map(|role| up.following(&role)).unwrap_or_default();
+        (*shard, up.replicas(*shard, &following).max(replicas.into()))
+    });
+    let wanted: Vec<(u16, usize)> = wanted.collect();
+    let waits = wanted.iter().map(|(shard, count)| {
+        let wait = cmd("WAIT").arg(*count).arg(millis(WAIT)).take();
+        (*shard, wait)
+    });
     let answers = commands.spread(waits.collect()).await;
-    let enough = |answer: &Result<Value, BrokerError>| match answer {
-        Ok(Value::Int(count)) => *count >= replicas.into(),
-        Ok(Value::SimpleString(_)) => true,
-        _ => false,
+    let enough = |((_, wanted), answer): (&(u16, usize), &Result<Value, BrokerError>)| {
+        let Ok(Value::Int(count)) = answer else {
+            return false;
+        };
+        usize::try_from(*count).is_ok_and(|count| count >= *wanted)
     };
     // WAIT knows only what its own connection has done.
-    let replicated = commands.connections() == before && answers.iter().all(enough);
+    let replicated = commands.connections() == before && wanted.iter().zip(&answers).all(enough);
     let known = replicated || topology.confirm(CONFIRMED).await;
     let now = topology.layout();
     let stays = |shard: &u16| known && now.home(*shard).address() == home(*shard);

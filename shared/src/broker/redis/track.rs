@@ -1,6 +1,7 @@
 //! What a lane runs on: a connection to the server that has its shards, and what may still lie in
 //! those before it.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -54,6 +55,10 @@ struct Link {
     address: Address,
     name: Option<Name>,
     clock: Option<Clock>,
+    /// The replicas that follow the server, by its own answers since it was last asked who has
+    /// what; and when that was seen last.
+    following: BTreeSet<Address>,
+    followed: Instant,
 }
 
 /// What Redis calls a connection.
@@ -161,6 +166,8 @@ impl Track {
             name: answers.pop().and_then(|info| Name::parse(&info)),
             connection,
             address,
+            following: BTreeSet::new(),
+            followed: Instant::now(),
         })
     }
 
@@ -179,6 +186,7 @@ impl Track {
     /// has given a shard away refuses what it still finds; one that does not know yet that it has
     /// a successor loses what it accepts, and one that wakes finds it to be too late.
     pub(super) async fn send(&mut self, mut batch: Pipeline, written: bool) -> Sent {
+        let replicas = if written { self.replicas() } else { 0 };
         let Some(link) = &mut self.link else {
             return Sent::failed("there is no connection".into());
         };
@@ -189,6 +197,10 @@ impl Track {
         if asks {
             batch.cmd("TIME");
         }
+        // A replica that has come since the layout was asked for is not known there.
+        if replicas > 0 {
+            batch.cmd("ROLE");
+        }
         let began = Instant::now();
         let mut answers = None;
         let replicated = {
@@ -196,7 +208,6 @@ impl Track {
             let sending = async {
                 answers = Some(sends.send_packed_commands(&batch, 0, batch.len()).await);
             };
-            let replicas = if written { self.terms.replicas } else { 0 };
             let waiting = async {
                 if replicas == 0 {
                     return Ok(Value::Int(0));
@@ -208,13 +219,33 @@ impl Track {
             tokio::select! {
                 // In this order: WAIT covers what its connection has written before it.
                 ((), count) = future::join(sending, waiting) => count
-                    .map(|count| matches!(count, Value::Int(count) if count >= replicas.into()))
+                    .map(|count| match count {
+                        Value::Int(count) => count,
+                        _ => 0,
+                    })
                     .map_err(|error| error.to_string()),
                 () = moved(self.layouts.clone(), self.shard, &link.address) => {
                     Err("the shard has moved to another server".into())
                 }
             }
         };
+        let role = if replicas > 0 {
+            answers
+                .as_mut()
+                .and_then(|answers| answers.as_mut().ok()?.pop())
+        } else {
+            None
+        };
+        if let Some(role) = role {
+            let mut following = self.layouts.borrow().following(&role);
+            // One that has just been promoted does not follow any more.
+            if link.followed.elapsed() < self.topology.age() {
+                following.append(&mut link.following);
+            }
+            (link.following, link.followed) = (following, Instant::now());
+        }
+        let wanted = if written { self.replicas() } else { 0 };
+        let replicated = replicated.map(|count| count >= wanted);
         self.in_doubt = !matches!(replicated, Ok(true)) || began.elapsed() > SILENCE;
         let (mut answers, failure) = match (answers, replicated) {
             (Some(Ok(answers)), Ok(replicated)) => {
@@ -225,7 +256,9 @@ impl Track {
                 };
                 if asks {
                     let time = sent.answers.as_mut().and_then(Vec::pop);
-                    link.clock = time.and_then(|time| Clock::parse(&time));
+                    if let Some(link) = &mut self.link {
+                        link.clock = time.and_then(|time| Clock::parse(&time));
+                    }
                 }
                 return sent;
             }
@@ -243,6 +276,19 @@ impl Track {
             replicated: false,
             failure: Some(failure),
         }
+    }
+
+    /// How many replicas must have what is accepted: all that are up, for any of them may be
+    /// promoted while the primary lives.
+    pub(super) fn replicas(&self) -> i64 {
+        let least = i64::from(self.terms.replicas);
+        if least == 0 {
+            return 0;
+        }
+        let none = BTreeSet::new();
+        let following = self.link.as_ref().map_or(&none, |link| &link.following);
+        let all = self.layouts.borrow().replicas(self.shard, following);
+        least.max(i64::try_from(all).unwrap_or(i64::MAX))
     }
 
     /// Gives the connection up with something under way on it.

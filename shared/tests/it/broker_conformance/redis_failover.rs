@@ -61,6 +61,18 @@ async fn a_primary_that_wakes_after_its_successor_came_adds_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn commanded_failovers_cost_no_accepted_message() {
+    let outcome = on_sentinel(async |set: &mut Sentinel| {
+        for _ in 0..5 {
+            set.failover().await;
+            set.whole().await;
+        }
+    })
+    .await;
+    outcome.is_paid();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_killed_master_of_a_cluster_costs_no_accepted_message() {
     let outcome = on_cluster(async |cluster: &mut Cluster| {
         let before = cluster.master(0).await.port();

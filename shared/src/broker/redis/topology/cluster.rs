@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use super::belief::Belief;
 use super::inquiry::{Answers, Inquiry, together};
+use super::layout::Home;
 use super::{Layout, MOST_ASKED, Source};
 use crate::broker::BrokerError;
 use crate::broker::redis::check::field;
@@ -34,6 +35,8 @@ pub(super) struct Cluster {
 struct View {
     ranges: Vec<Range>,
     nodes: BTreeSet<Address>,
+    /// Those that are held to be down.
+    down: BTreeSet<Address>,
     /// How many masters there are.
     size: usize,
 }
@@ -42,9 +45,18 @@ struct View {
 struct Range {
     first: u16,
     last: u16,
-    master: Address,
+    home: Home,
     /// Grows whenever a slot goes to another master: of two claims the greater is the newer.
     epoch: u64,
+}
+
+/// What a node knows of another.
+struct Known {
+    /// `None` where it is not known.
+    address: Option<Address>,
+    epoch: u64,
+    /// It is heard of, and not held to have failed.
+    up: bool,
 }
 
 impl Cluster {
@@ -60,8 +72,7 @@ impl Cluster {
         }
     }
 
-    /// Each shard's master, and that of the number of shards.
-    async fn homes(&self, before: Option<&Layout>) -> Result<Vec<Address>, BrokerError> {
+    async fn layout(&self, before: Option<&Layout>) -> Result<Layout, BrokerError> {
         let asked = self.asked(before);
         let mut questions = pipe();
         for question in ["INFO", "SLOTS", "NODES"] {
@@ -80,7 +91,11 @@ impl Cluster {
         let slots = self.slots(node).await?;
         let views: Vec<View> = views.into_iter().map(|(_, view)| view).collect();
         *self.learned() = views.iter().flat_map(|view| view.nodes.clone()).collect();
-        self.chosen(slots, &views, before, Instant::now())
+        let homes = self.chosen(slots, &views, before, Instant::now())?;
+        let down = views.into_iter().map(|view| view.down);
+        let down = down.reduce(|one, other| &one & &other);
+        // A node's address in the cluster may be another than the one by which it replicates.
+        Layout::new(&self.access, &homes, down.unwrap_or_default(), false)
     }
 
     /// The master of each slot, by the newest claim of all views.
@@ -90,7 +105,7 @@ impl Cluster {
         views: &[View],
         before: Option<&Layout>,
         now: Instant,
-    ) -> Result<Vec<Address>, BrokerError> {
+    ) -> Result<Vec<Home>, BrokerError> {
         // One alone may have slept through its own replacement.
         let size = views.iter().map(|view| view.size).max().unwrap_or(1);
         let needed = size.min(MOST_ASKED) / 2 + 1;
@@ -104,18 +119,25 @@ impl Cluster {
         beliefs.resize(slots.len(), Belief::default());
         let known = slots.iter().zip(beliefs.iter_mut()).enumerate();
         let homes = known.map(|(at, (slot, belief))| {
-            let before = before.and_then(|before| before.addresses().nth(at));
+            let known_before = before.and_then(|before| before.homes().nth(at));
+            let before = known_before.as_ref().map(|home| &home.address);
             let ranges = views.iter().flat_map(|view| &view.ranges);
             let claims = ranges.filter(|range| (range.first..=range.last).contains(slot));
-            // Nodes may call one master by several names: it stays under the one in use.
-            let newest = claims.max_by_key(|range| (range.epoch, Some(&range.master) == before));
-            if let Some(newest) = newest
-                && belief.accepts(newest.epoch, now)
+            // Nodes may call one master by several names: it stays under the one in use. Of its
+            // replicas, as many as any node finds up.
+            let claims = claims.map(|range| {
+                let in_use = Some(&range.home.address) == before;
+                (range.epoch, in_use, range.home.replicas.len(), range)
+            });
+            let newest =
+                claims.max_by_key(|(epoch, in_use, replicas, _)| (*epoch, *in_use, *replicas));
+            if let Some((epoch, .., newest)) = newest
+                && belief.accepts(epoch, now)
             {
-                return Ok(newest.master.clone());
+                return Ok(newest.home.clone());
             }
             // Nobody has it, or only one who has lost it says so: it is where it was.
-            before.cloned().ok_or_else(|| {
+            known_before.ok_or_else(|| {
                 BrokerError::Unavailable(format!("no node of the Redis Cluster has slot {slot}"))
             })
         });
@@ -158,17 +180,21 @@ impl Cluster {
         let unread = |_| BrokerError::Unavailable(format!("Redis at {node} answers strangely"));
         let info: String = from_redis_value(next()?).map_err(unread)?;
         let slots: Vec<Vec<Value>> = from_redis_value(next()?).map_err(unread)?;
-        let epochs: String = from_redis_value(next()?).map_err(unread)?;
+        let nodes: String = from_redis_value(next()?).map_err(unread)?;
         if !info.contains("cluster_state:ok") {
             return Err(BrokerError::Unavailable(format!(
                 "Redis at {node} says that its cluster is not well (cluster_state is not ok)"
             )));
         }
-        let epochs = epochs_of(&epochs);
+        let known = known(&nodes);
         let size = field(&info, "cluster_size").and_then(|size| size.parse().ok());
         let mut view = View {
             ranges: Vec::new(),
             nodes: BTreeSet::new(),
+            down: (known.values())
+                .filter(|node| !node.up)
+                .filter_map(|node| node.address.clone())
+                .collect(),
             size: size.unwrap_or(1),
         };
         for range in slots {
@@ -180,12 +206,22 @@ impl Cluster {
                 continue;
             };
             view.nodes.insert(master.clone());
-            view.nodes.extend(nodes.map(|(replica, _)| replica));
+            // Those that have failed, or have no data yet, are not named.
+            let mut replicas = BTreeSet::new();
+            for (replica, id) in nodes {
+                if known.get(&id[..]).is_some_and(|replica| replica.up) {
+                    replicas.insert(replica.clone());
+                }
+                view.nodes.insert(replica);
+            }
             view.ranges.push(Range {
                 first: u16::try_from(*first).unwrap_or(u16::MAX),
                 last: u16::try_from(*last).unwrap_or_default(),
-                master,
-                epoch: epochs.get(&id[..]).copied().unwrap_or_default(),
+                home: Home {
+                    address: master,
+                    replicas,
+                },
+                epoch: known.get(&id[..]).map_or(0, |master| master.epoch),
             });
         }
         Ok(view)
@@ -221,17 +257,30 @@ impl Source for Cluster {
         &'a self,
         before: Option<&'a Layout>,
     ) -> BoxFuture<'a, Result<Layout, BrokerError>> {
-        async move { Layout::new(&self.access, &self.homes(before).await?) }.boxed()
+        self.layout(before).boxed()
     }
 }
 
-/// The configuration epochs by node, of `CLUSTER NODES`: `id address flags master ping pong epoch …`.
-fn epochs_of(nodes: &str) -> HashMap<&str, u64> {
-    let epochs = nodes.lines().filter_map(|line| {
-        let mut words = line.split(' ');
-        Some((words.next()?, words.nth(5)?.parse().ok()?))
+/// The nodes by their ids, of `CLUSTER NODES`: `id address flags master ping pong epoch link …`.
+fn known(nodes: &str) -> HashMap<&str, Known> {
+    let nodes = nodes.lines().filter_map(|line| {
+        let words: Vec<&str> = line.split(' ').collect();
+        let [id, address, flags, _, _, _, epoch, link, ..] = words[..] else {
+            return None;
+        };
+        // `host:port@bus,name`
+        let address = address.split('@').next().and_then(|it| it.rsplit_once(':'));
+        let known = Known {
+            address: address.and_then(|(host, port)| Some(Address::new(host, port.parse().ok()?))),
+            epoch: epoch.parse().ok()?,
+            up: link == "connected"
+                && !flags
+                    .split(',')
+                    .any(|flag| matches!(flag, "fail" | "fail?")),
+        };
+        Some((id, known))
     });
-    epochs.collect()
+    nodes.collect()
 }
 
 /// A node as `CLUSTER SLOTS` names it: host, port, id, and what else is known of where it is. No
@@ -264,16 +313,24 @@ mod tests {
 
     use super::*;
 
+    fn home(master: &str) -> Home {
+        Home {
+            address: Address::new(master, 6379),
+            replicas: BTreeSet::new(),
+        }
+    }
+
     fn says(master: &str, epoch: u64) -> View {
         let range = Range {
             first: 5,
             last: 9,
-            master: Address::new(master, 6379),
+            home: home(master),
             epoch,
         };
         View {
             ranges: vec![range],
             nodes: BTreeSet::new(),
+            down: BTreeSet::new(),
             size: 1,
         }
     }
@@ -296,12 +353,8 @@ mod tests {
             let homes = cluster
                 .chosen(&[5, 9], &views, before.as_ref(), now)
                 .unwrap();
-            assert_eq!(
-                homes,
-                vec![Address::new(master, 6379); 2],
-                "after {seconds} s"
-            );
-            before = Some(Layout::new(&access, &homes).unwrap());
+            assert_eq!(homes, vec![home(master); 2], "after {seconds} s");
+            before = Some(Layout::new(&access, &homes, BTreeSet::new(), false).unwrap());
         }
     }
 
@@ -350,8 +403,11 @@ mod tests {
             [says("here", 3), says("10.0.0.1", 3)],
         ] {
             let homes = cluster.chosen(&[5, 9], &views, before.as_ref(), Instant::now());
-            let now = Layout::new(&access, &homes.unwrap()).unwrap();
-            assert!(before.is_none_or(|before| before == now), "{now}");
+            let now = Layout::new(&access, &homes.unwrap(), BTreeSet::new(), false).unwrap();
+            assert!(
+                before.is_none_or(|before| Layout::agrees(&before, &now)),
+                "{now}"
+            );
             before = Some(now);
         }
     }
@@ -371,7 +427,7 @@ mod tests {
             "{error}"
         );
         let two = cluster.chosen(&[5], &[view(), view()], None, Instant::now());
-        assert_eq!(two.unwrap(), [Address::new("a", 6379)]);
+        assert_eq!(two.unwrap(), [home("a")]);
     }
 
     #[test]

@@ -39,6 +39,10 @@ const ASK_EVERY: std::ops::Range<u64> = 1000..2000;
 /// The pause between two askings, however often a change is suspected.
 const PAUSE: Duration = Duration::from_millis(100);
 
+/// How long after a change it is asked as often as that: replicas come and go with it, and a
+/// message that one more replica should have does not wait for it until it is known.
+const UNSETTLED: Duration = Duration::from_secs(15);
+
 /// The most Sentinels, or nodes of a cluster, that are asked at a time.
 const MOST_ASKED: usize = 16;
 
@@ -237,17 +241,29 @@ async fn watch(
     asked: watch::Sender<Instant>,
     suspected: Arc<Notify>,
 ) {
+    let mut changed: Option<Instant> = None;
     loop {
-        let pause = Duration::from_millis(fastrand::u64(ASK_EVERY));
+        let pause = match changed {
+            Some(changed) if changed.elapsed() < UNSETTLED => PAUSE,
+            _ => Duration::from_millis(fastrand::u64(ASK_EVERY)),
+        };
         let _ = timeout(pause, suspected.notified()).await;
         let before = Arc::clone(&layout.borrow());
         let began = Instant::now();
         match source.look(Some(&before)).await {
             Ok(now) => {
-                if now != *before {
-                    info!(before = %*before, %now, "shards have moved");
-                    layout.send_replace(Arc::new(now));
+                if !now.homes().eq(before.homes()) {
+                    changed = Some(began);
                 }
+                let moved = !now.agrees(&before);
+                if moved {
+                    info!(before = %*before, %now, "shards have moved");
+                }
+                // Who waits for a move does not care for replicas.
+                layout.send_if_modified(|known| {
+                    *known = Arc::new(now);
+                    moved
+                });
                 confirmed.send_replace(began);
             }
             Err(error) => debug!(%error, "it is not known who has which shard"),

@@ -10,10 +10,19 @@ use tokio::time::Instant;
 
 use super::belief::Belief;
 use super::inquiry::{Answers, Inquiry, together};
+use super::layout::Home;
 use super::{Layout, MOST_ASKED, Source};
 use crate::broker::BrokerError;
 use crate::broker::redis::connect::Address;
 use crate::config::servers::Service;
+
+/// How long a replica without a connection to a Sentinel is still up, in milliseconds: the one that
+/// is promoted ends all of its connections, and they are made again every second.
+const UNHEARD_MAX: i64 = 3000;
+
+/// How long a replica may have lost its primary and still count, in milliseconds. Sentinels promote
+/// the one that has the most by what each told them last, which may be ten seconds ago.
+const UNLINKED_MAX: i64 = 15_000;
 
 /// `redis+sentinel://`.
 pub(super) struct Sentinels {
@@ -28,11 +37,16 @@ pub(super) struct Sentinels {
     belief: Mutex<Belief>,
 }
 
+/// What a Sentinel knows of a server, as it writes it.
+type Fields = HashMap<String, String>;
+
 /// What a Sentinel says.
 struct Named {
     /// Grows with every failover: the greatest is the newest.
     epoch: u64,
-    primary: Address,
+    home: Home,
+    /// Replicas that it holds to be down.
+    down: BTreeSet<Address>,
 }
 
 impl Sentinels {
@@ -61,26 +75,30 @@ impl Sentinels {
         }
     }
 
-    async fn primary(&self, before: Option<&Layout>) -> Result<Address, BrokerError> {
-        let named = self.named(before).await?;
+    async fn primary(&self, before: Option<&Layout>) -> Result<Layout, BrokerError> {
+        let Named { home, down, .. } = self.named(before).await?;
+        let address = home.address.clone();
         let role = pipe().add_command(cmd("ROLE")).clone();
-        let answers = self.servers.ask(&named, &role).await?;
+        let answers = self.servers.ask(&address, &role).await?;
         match answers.first() {
-            Some(Ok(Value::Array(role))) if role.first() == Some(&word("master")) => Ok(named),
-            Some(Err(error)) => Err(self.servers.explain(&named, error)),
+            Some(Ok(Value::Array(role))) if role.first() == Some(&word("master")) => {
+                let homes = vec![home; usize::from(self.shards) + 1];
+                Layout::new(&self.access, &homes, down, true)
+            }
+            Some(Err(error)) => Err(self.servers.explain(&address, error)),
             _ => Err(BrokerError::Unavailable(format!(
-                "the Sentinels name Redis at {named}, which is not a primary (yet)"
+                "the Sentinels name Redis at {address}, which is not a primary (yet)"
             ))),
         }
     }
 
-    async fn named(&self, before: Option<&Layout>) -> Result<Address, BrokerError> {
+    async fn named(&self, before: Option<&Layout>) -> Result<Named, BrokerError> {
         let mut asked = self.seeds.clone();
         let learned = self.learned().clone();
         asked.extend(learned.into_iter().filter(|one| !self.seeds.contains(one)));
         asked.truncate(MOST_ASKED);
         let mut questions = pipe();
-        for question in ["GET-MASTER-ADDR-BY-NAME", "MASTER", "SENTINELS"] {
+        for question in ["GET-MASTER-ADDR-BY-NAME", "MASTER", "SENTINELS", "REPLICAS"] {
             questions.cmd("SENTINEL").arg(question).arg(&self.service);
         }
         let (mut all, mut unknown, mut failures) = (Vec::new(), Vec::new(), Vec::new());
@@ -91,9 +109,13 @@ impl Sentinels {
                 Err(error) => failures.push(error),
             }
         }
-        let in_use = before.and_then(|before| before.addresses().next());
-        if let Some(primary) = self.newest(&all, in_use, Instant::now())? {
-            return Ok(primary);
+        let in_use = before.and_then(|before| before.homes().next());
+        if let Some(named) = self.newest(
+            all,
+            in_use.as_ref().map(|home| &home.address),
+            Instant::now(),
+        )? {
+            return Ok(named);
         }
         let Some(sentinel) = unknown.first() else {
             return Err(together(failures));
@@ -105,28 +127,43 @@ impl Sentinels {
         )))
     }
 
-    /// The primary that the newest of them name; `None` where there are none.
+    /// What the newest of them say; `None` where there are none. A replica is up that any of those
+    /// finds up.
     fn newest(
         &self,
-        all: &[Named],
+        all: Vec<Named>,
         in_use: Option<&Address>,
         now: Instant,
-    ) -> Result<Option<Address>, BrokerError> {
-        // Sentinels may call one server by several names: it stays under the one in use.
-        let newest = (all.iter()).max_by_key(|named| (named.epoch, Some(&named.primary) == in_use));
+    ) -> Result<Option<Named>, BrokerError> {
+        let Some(epoch) = all.iter().map(|named| named.epoch).max() else {
+            return Ok(None);
+        };
         let mut belief = self.belief.lock().expect("no one panics while holding it");
-        match newest {
-            Some(named) if !belief.accepts(named.epoch, now) => Err(BrokerError::Unavailable(
+        if !belief.accepts(epoch, now) {
+            return Err(BrokerError::Unavailable(
                 "no Sentinel answers that has heard of the last failover".into(),
-            )),
-            newest => Ok(newest.map(|named| named.primary.clone())),
+            ));
         }
+        let mut newest: Vec<Named> = all
+            .into_iter()
+            .filter(|named| named.epoch == epoch)
+            .collect();
+        // Sentinels may call one server by several names: it stays under the one in use.
+        newest.sort_by_key(|named| Some(&named.home.address) != in_use);
+        Ok(newest.into_iter().reduce(|mut one, other| {
+            if one.home.address == other.home.address {
+                one.home.replicas.extend(other.home.replicas);
+                one.down = &one.down & &other.down;
+            }
+            one
+        }))
     }
 
     /// Reads the answers of a Sentinel; `None` when it does not know the service.
     fn read(&self, sentinel: &Address, answers: Answers) -> Result<Option<Named>, BrokerError> {
         let mut answers = answers.into_iter();
-        let (named, state, others) = (answers.next(), answers.next(), answers.next());
+        let (named, state) = (answers.next(), answers.next());
+        let (others, replicas) = (answers.next(), answers.next());
         let primary = match named {
             Some(Ok(Value::Nil)) => return Ok(None),
             Some(Ok(value)) => from_redis_value::<(String, u16)>(value).ok(),
@@ -139,14 +176,14 @@ impl Sentinels {
             Some(Err(error)) => return Err(self.sentinels.explain(sentinel, &error)),
             None => None,
         };
-        let (host, port) = primary.ok_or_else(|| {
+        let primary = primary.map(|(host, port)| Address::new(host, port));
+        let primary = primary.ok_or_else(|| {
             BrokerError::Unavailable(format!("Sentinel at {sentinel} names no address"))
         })?;
-        let state: HashMap<String, String> = known(state).unwrap_or_default();
-        let others: Vec<HashMap<String, String>> = known(others).unwrap_or_default();
-        let address = |of: &HashMap<String, String>| {
-            Some(Address::new(of.get("ip")?, of.get("port")?.parse().ok()?))
-        };
+        let state: Fields = known(state).unwrap_or_default();
+        let others: Vec<Fields> = known(others).unwrap_or_default();
+        let replicas: Vec<Fields> = known(replicas).unwrap_or_default();
+        let (down, up): (Vec<_>, Vec<_>) = replicas.into_iter().partition(is_down);
         let mut learned = self.learned();
         learned.extend(others.iter().filter_map(address));
         // One that has moved leaves its old address behind.
@@ -158,7 +195,16 @@ impl Sentinels {
                 .get("config-epoch")
                 .and_then(|epoch| epoch.parse().ok())
                 .unwrap_or_default(),
-            primary: Address::new(host, port),
+            home: Home {
+                // The one that is promoted is among its own replicas for a while.
+                replicas: (up.iter())
+                    .filter(|replica| follows(replica))
+                    .filter_map(address)
+                    .filter(|replica| *replica != primary)
+                    .collect(),
+                address: primary,
+            },
+            down: down.iter().filter_map(address).collect(),
         }))
     }
 
@@ -167,7 +213,7 @@ impl Sentinels {
         let question = pipe().cmd("SENTINEL").arg("MASTERS").clone();
         let answers = self.sentinels.ask(sentinel, &question).await;
         let masters = answers.ok().and_then(|answers| answers.into_iter().next());
-        let masters: Vec<HashMap<String, String>> = known(masters).unwrap_or_default();
+        let masters: Vec<Fields> = known(masters).unwrap_or_default();
         let names = masters.iter().filter_map(|master| master.get("name"));
         let names: Vec<String> = names.take(10).map(|name| format!("`{name}`")).collect();
         if names.is_empty() {
@@ -187,13 +233,35 @@ impl Source for Sentinels {
         &'a self,
         before: Option<&'a Layout>,
     ) -> BoxFuture<'a, Result<Layout, BrokerError>> {
-        async move {
-            let primary = self.primary(before).await?;
-            let homes = vec![primary; usize::from(self.shards) + 1];
-            Layout::new(&self.access, &homes)
-        }
-        .boxed()
+        self.primary(before).boxed()
     }
+}
+
+/// Whether a Sentinel holds a replica to be down.
+fn is_down(replica: &Fields) -> bool {
+    let flagged = |flag: &str| field(replica, "flags").split(',').any(|one| one == flag);
+    let unheard = flagged("disconnected") && !within(replica, "last-ok-ping-reply", UNHEARD_MAX);
+    flagged("s_down") || flagged("o_down") || unheard
+}
+
+/// Whether a replica's data are such that a Sentinel may promote it: it has told of its primary,
+/// and has had its data.
+fn follows(replica: &Fields) -> bool {
+    let linked = field(replica, "master-link-status") == "ok"
+        || within(replica, "master-link-down-time", UNLINKED_MAX);
+    field(replica, "master-host") != "?" && linked
+}
+
+fn field<'a>(of: &'a Fields, name: &str) -> &'a str {
+    of.get(name).map_or("", String::as_str)
+}
+
+fn within(of: &Fields, name: &str, max: i64) -> bool {
+    (field(of, name).parse()).is_ok_and(|ms: i64| (0..max).contains(&ms))
+}
+
+fn address(of: &Fields) -> Option<Address> {
+    Some(Address::new(of.get("ip")?, of.get("port")?.parse().ok()?))
 }
 
 fn known<T: redis::FromRedisValue>(answer: Option<redis::RedisResult<Value>>) -> Option<T> {
@@ -225,7 +293,11 @@ mod tests {
     fn says(primary: &str, epoch: u64) -> Named {
         Named {
             epoch,
-            primary: Address::new(primary, 6379),
+            home: Home {
+                address: Address::new(primary, 6379),
+                replicas: BTreeSet::new(),
+            },
+            down: BTreeSet::new(),
         }
     }
 
@@ -241,9 +313,12 @@ mod tests {
             (vec![says("old", 0)], 100, Some("old")),
         ] {
             let now = start + Duration::from_secs(seconds);
-            let newest = sentinels.newest(&all, None, now);
+            let newest = sentinels.newest(all, None, now);
             let primary = primary.map(|primary| Some(Address::new(primary, 6379)));
-            assert_eq!(newest.ok(), primary, "after {seconds} s");
+            let newest = newest
+                .ok()
+                .map(|newest| newest.map(|newest| newest.home.address));
+            assert_eq!(newest, primary, "after {seconds} s");
         }
     }
 
@@ -255,9 +330,35 @@ mod tests {
                 [says("here", 3), says("10.0.0.1", 3)],
                 [says("10.0.0.1", 3), says("here", 3)],
             ] {
-                let newest = sentinels().newest(&all, Some(in_use), Instant::now());
-                assert_eq!(newest.unwrap().as_ref(), Some(in_use));
+                let newest = sentinels().newest(all.into(), Some(in_use), Instant::now());
+                assert_eq!(&newest.unwrap().unwrap().home.address, in_use);
             }
+        }
+    }
+
+    #[test]
+    fn a_replica_whose_connections_ended_with_its_promotion_is_up() {
+        for (flags, heard, link, lost, up) in [
+            ("slave", "100", "ok", "0", true),
+            ("slave,disconnected,promoted", "900", "ok", "0", true),
+            ("slave,disconnected", "9000", "ok", "0", false),
+            ("s_down,slave", "900", "ok", "0", false),
+            ("slave", "100", "err", "9000", true),
+            ("slave", "100", "err", "60000", false),
+            // It never had its data.
+            ("slave", "100", "err", "-1000", false),
+        ] {
+            let fields = [
+                ("flags", flags),
+                ("last-ok-ping-reply", heard),
+                ("master-link-status", link),
+                ("master-link-down-time", lost),
+                ("master-host", "10.0.0.1"),
+            ];
+            let replica = fields
+                .map(|(name, value)| (name.into(), value.into()))
+                .into();
+            assert_eq!(!is_down(&replica) && follows(&replica), up, "{fields:?}");
         }
     }
 }

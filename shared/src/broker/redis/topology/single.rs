@@ -1,9 +1,12 @@
 //! One server, which has everything for ever.
 
+use std::collections::BTreeSet;
+
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use redis::ConnectionInfo;
 
+use super::layout::Home;
 use super::{Layout, Source};
 use crate::broker::BrokerError;
 use crate::broker::redis::connect::Address;
@@ -17,7 +20,12 @@ pub(super) struct Single {
 
 impl Source for Single {
     fn look<'a>(&'a self, _: Option<&'a Layout>) -> BoxFuture<'a, Result<Layout, BrokerError>> {
-        let homes = vec![self.server.clone(); usize::from(self.shards) + 1];
-        async move { Layout::new(&self.access, &homes) }.boxed()
+        // What has no successors needs no replicas.
+        let home = Home {
+            address: self.server.clone(),
+            replicas: BTreeSet::new(),
+        };
+        let homes = vec![home; usize::from(self.shards) + 1];
+        async move { Layout::new(&self.access, &homes, BTreeSet::new(), true) }.boxed()
     }
 }
