@@ -59,6 +59,9 @@ pub struct BrokerSettings {
 impl BrokerSettings {
     /// How many replicas of the broker must have a message before it is accepted.
     pub fn wanted_replicas(&self) -> u8 {
+        if self.without.has(Protection::ReplicaWait) {
+            return 0;
+        }
         self.replicas.unwrap_or_else(|| self.url.replicas())
     }
 }

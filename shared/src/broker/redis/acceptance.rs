@@ -71,7 +71,6 @@ pub(super) enum Verdict {
 impl Terms {
     pub(super) fn new(settings: &BrokerSettings, sharded: bool) -> Self {
         let share = settings.journal_max / usize::from(settings.shards);
-        let on = |protection| !settings.without.has(protection);
         Self {
             script: Script::new(ACCEPT).get_hash().to_string(),
             publish: if sharded && settings.delivery == Delivery::AtLeastOnce {
@@ -79,16 +78,12 @@ impl Terms {
             } else {
                 "PUBLISH"
             },
-            replicas: if on(Protection::ReplicaWait) {
-                settings.wanted_replicas()
-            } else {
-                0
-            },
+            replicas: settings.wanted_replicas(),
             journal_max: share.max(1),
             recent_max: settings.recent_max.max(1),
             recent_ttl: settings.recent_ttl,
             token_ttl: 2 * settings.publish_timeout,
-            knows_itself: on(Protection::PublishToken),
+            knows_itself: !settings.without.has(Protection::PublishToken),
         }
     }
 }

@@ -106,11 +106,7 @@ impl JournalFeed {
             takeover_after: settings.takeover_after,
             takes_over: !settings.without.has(Protection::Takeover),
             by_shard,
-            replicas: if settings.without.has(Protection::ReplicaWait) {
-                0
-            } else {
-                settings.wanted_replicas()
-            },
+            replicas: settings.wanted_replicas(),
             reader: if by_shard {
                 commands(LOOK_TIMEOUT).once()
             } else {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use prometheus::IntCounter;
-use redis::{Cmd, Pipeline};
+use redis::{Cmd, Pipeline, Value};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::{Instant, sleep};
 use tracing::{debug, info, warn};
@@ -252,14 +252,14 @@ impl Driver {
     }
 
     /// Hands out the answers in order; what is to be sent again stays in the batch.
-    async fn resolve(&mut self, answers: Vec<redis::Value>, replicated: bool) {
+    async fn resolve(&mut self, answers: Vec<Value>, replicated: bool) {
         let mut outcomes: Vec<Outcome> = (self.batch.iter_mut())
             .zip(answers)
             .map(|(queued, answer)| outcome::read(&mut queued.request, answer))
             .collect();
         self.give_up_overtaken(&mut outcomes);
+        let replicated = replicated && (self.terms.replicas == 0 || self.announce(&outcomes).await);
         let (mut reconnect, mut moved, mut alone) = (false, false, false);
-        let mut accepted = BTreeMap::<u16, (Stamp, Stamp)>::new();
         for outcome in outcomes {
             let Some(mut queued) = self.batch.pop_front() else {
                 break;
@@ -271,17 +271,9 @@ impl Driver {
                     alone = true;
                     self.batch.push_back(queued);
                 }
-                (Outcome::Answered(answer), content) => {
-                    match (&answer, content) {
-                        (Ok(Accepted { id, .. }), Content::Message(_)) => {
-                            let stamp = id.stamp();
-                            let (first, last) =
-                                accepted.entry(request.shard).or_insert((stamp, stamp));
-                            *first = stamp.min(*first);
-                            *last = stamp.max(*last);
-                        }
-                        (Ok(_), Content::Plain { .. }) => {}
-                        (Err(_), _) => request.series.fail(),
+                (Outcome::Answered(answer), _) => {
+                    if answer.is_err() {
+                        request.series.fail();
                     }
                     drop(queued.request.answer.send(answer));
                 }
@@ -296,9 +288,6 @@ impl Driver {
                     self.batch.push_back(queued);
                 }
             }
-        }
-        if self.terms.replicas > 0 && !accepted.is_empty() {
-            self.announce(accepted).await;
         }
         if moved {
             self.topology.suspect();
@@ -322,25 +311,38 @@ impl Driver {
         }
     }
 
-    /// Shows what replicas have, from the first to the last of each shard. What this fails to show,
-    /// the next batch does, or the persister that stores it.
-    async fn announce(&mut self, accepted: BTreeMap<u16, (Stamp, Stamp)>) {
-        let mut commands = Pipeline::with_capacity(accepted.len());
-        for (shard, (first, last)) in accepted {
-            commands.add_command(announce(self.terms.publish, shard, first, last));
+    /// Shows what was accepted, now that replicas have it. Whoever is answered may read it.
+    async fn announce(&mut self, outcomes: &[Outcome]) -> bool {
+        let mut accepted = BTreeMap::<u16, (Stamp, Stamp)>::new();
+        for (queued, outcome) in self.batch.iter().zip(outcomes) {
+            if let Outcome::Answered(Ok(Accepted { id, .. })) = outcome
+                && let Content::Message(_) = queued.request.content
+            {
+                let stamp = id.stamp();
+                let (first, last) =
+                    (accepted.entry(queued.request.shard)).or_insert((stamp, stamp));
+                *first = stamp.min(*first);
+                *last = stamp.max(*last);
+            }
         }
-        let Sent {
-            answers, failure, ..
-        } = self.track.send(commands, false).await;
-        let refused = answers.into_iter().flatten();
-        let refused = refused.filter_map(|answer| answer.extract_error().err());
-        for reason in failure
+        if accepted.is_empty() {
+            return true;
+        }
+        let announcements = accepted
             .into_iter()
-            .chain(refused.map(|error| error.to_string()))
-        {
-            debug!(%reason, "what was accepted is shown later");
-            self.topology.suspect();
+            .map(|(shard, (first, last))| announce(self.terms.publish, shard, first, last));
+        let mut commands = Pipeline::new();
+        for announcement in announcements {
+            commands.add_command(announcement);
         }
+        let sent = self.track.send(commands, false).await;
+        if let Some(reason) = sent.failure {
+            debug!(%reason, "what was accepted cannot be shown yet");
+            self.topology.suspect();
+            return false;
+        }
+        let mut answers = sent.answers.into_iter().flatten();
+        answers.all(|answer| matches!(answer, Value::Int(_)))
     }
 
     /// A second attempt must not bring a message behind what its sender published later.
