@@ -86,6 +86,19 @@ fn entry(value: Value) -> Option<StreamEntry> {
     Some(entry)
 }
 
+/// Takes apart what XAUTOCLAIM answers: where to go on, if anywhere, and what was claimed.
+pub(super) fn claimed(answer: Value) -> (Option<String>, Vec<StreamEntry>) {
+    let Value::Array(parts) = answer else {
+        return (None, Vec::new());
+    };
+    let mut parts = parts.into_iter();
+    let next = match parts.next() {
+        Some(Value::BulkString(next)) if next != b"0-0" => String::from_utf8(next).ok(),
+        _ => None,
+    };
+    (next, parts.next().map(range).unwrap_or_default())
+}
+
 impl StreamEntry {
     /// The message's id.
     pub(super) fn id(&self, shard: u16) -> Option<MessageId> {

@@ -289,7 +289,7 @@ impl JournalFeed {
                     let next = last.map(|last| format!("{}-{}", last.ms, last.seq));
                     (next, entries)
                 }
-                Whose::Silent => claimed(answer),
+                Whose::Silent => entries::claimed(answer),
             };
             let shard = sweep.shard;
             if !entries.is_empty() && matches!(sweep.whose, Whose::Silent) {
@@ -493,17 +493,4 @@ impl Feed for JournalFeed {
     fn settle(&mut self, settled: Vec<Settled>) -> BoxFuture<'_, Result<(), BrokerError>> {
         async move { settle::journaled(&self.topology, &self.writer, settled).await }.boxed()
     }
-}
-
-/// Takes apart what XAUTOCLAIM answers: where to go on, if anywhere, and what was claimed.
-fn claimed(answer: Value) -> (Option<String>, Vec<StreamEntry>) {
-    let Value::Array(parts) = answer else {
-        return (None, Vec::new());
-    };
-    let mut parts = parts.into_iter();
-    let next = match parts.next() {
-        Some(Value::BulkString(next)) if next != b"0-0" => String::from_utf8(next).ok(),
-        _ => None,
-    };
-    (next, parts.next().map(entries::range).unwrap_or_default())
 }
