@@ -56,8 +56,9 @@ pub(super) struct JournalFeed {
     /// No command can name the journals of two servers, and a blocking one would hold up those of
     /// the same server behind it.
     by_shard: bool,
-    /// How many replicas must have what is handed out.
+    /// How many replicas must have what is handed out, and since when they are short.
     replicas: u8,
+    short: Option<Instant>,
     /// Blocking reads have a connection of their own: they hold up what comes behind them.
     reader: Commands,
     writer: Commands,
@@ -107,6 +108,7 @@ impl JournalFeed {
             takes_over: !settings.without.has(Protection::Takeover),
             by_shard,
             replicas: settings.wanted_replicas(),
+            short: None,
             reader: if by_shard {
                 commands(LOOK_TIMEOUT).once()
             } else {
@@ -320,8 +322,15 @@ impl JournalFeed {
         if self.replicas == 0 || shards.is_empty() {
             return Ok(read);
         }
-        let last =
-            lasting::shards(&self.topology, layout, &self.reader, self.replicas, &shards).await;
+        let last = lasting::shards(
+            &self.topology,
+            layout,
+            &self.reader,
+            self.replicas,
+            &shards,
+            &mut self.short,
+        )
+        .await;
         let gone = shards.difference(&last).map(|shard| usize::from(*shard));
         self.in_doubt.extend(gone);
         if last.is_empty() {

@@ -135,13 +135,7 @@ impl Broker for RedisBroker {
                 return Ok(Recent::default());
             }
             let shard = shard_of(room, self.settings.shards);
-            let reading = async {
-                let span = match self.settings.wanted_replicas() {
-                    0 => (span, None),
-                    _ => recent::shown(&self.topology, &self.commands, shard, span).await?,
-                };
-                recent::read(&self.topology, &self.commands, shard, room, span, limit).await
-            };
+            let reading = recent::read(&self.topology, &self.commands, shard, room, span, limit);
             let late = || BrokerError::Unavailable("Redis does not answer in time".into());
             tokio::time::timeout(self.settings.publish_timeout, reading)
                 .await

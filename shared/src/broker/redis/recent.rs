@@ -15,37 +15,7 @@ use crate::message::{Message, MessageId, RoomName, Span, Stamp};
 /// Entries of the journal that are read at a time.
 const CHUNK: usize = 1000;
 
-/// Where an answer waits for replicas: the part of a span that they have, and the last message of
-/// the shard that they have. What lies beyond was not accepted yet, and comes live when it is.
-///
-/// # Errors
-/// [`BrokerError`] when the backend does not answer.
-pub(super) async fn shown(
-    topology: &Topology,
-    commands: &Commands,
-    shard: u16,
-    span: Span,
-) -> Result<(Span, Option<Stamp>), BrokerError> {
-    let question = cmd("GET").arg(keys::announced(shard)).take();
-    let answer = commands.run(shard, pipe().add_command(question)).await?;
-    let last = match answer.into_iter().next().map(Value::extract_error) {
-        Some(Ok(Value::BulkString(last))) => payload::stamp(&last),
-        Some(Err(error)) => return Err(topology.explain(&error)),
-        _ => None,
-    };
-    let Some(last) = last else {
-        return Ok((span, None));
-    };
-    let end = window::above(last);
-    let span = match span {
-        Span::After(_) => span,
-        Span::Before(bound) => Span::Before(bound.min(end)),
-        Span::Newest => Span::Before(end),
-    };
-    Ok((span, Some(last)))
-}
-
-/// Reads a room as [`crate::broker::Broker::recent`] says, up to the last message that is shown.
+/// Reads a room as [`crate::broker::Broker::recent`] says.
 ///
 /// The horizon is taken first, then the window is read, and the journal last. An entry that leaves
 /// the journal before the scan reaches it is in the store by then, where the caller looks next.
@@ -56,10 +26,9 @@ pub(super) async fn read(
     commands: &Commands,
     shard: u16,
     room: &RoomName,
-    (span, shown): (Span, Option<Stamp>),
+    span: Span,
     limit: usize,
 ) -> Result<Recent, BrokerError> {
-    let is_shown = |message: &Arc<Message>| shown.is_none_or(|last| message.id.stamp() <= last);
     let reading = Reading {
         topology,
         commands,
@@ -91,7 +60,6 @@ pub(super) async fn read(
         messages.reverse();
     }
     if is_proven(span, limit, &messages, newest) {
-        messages.retain(is_shown);
         return Ok(Recent {
             messages,
             complete: true,
@@ -102,11 +70,7 @@ pub(super) async fn read(
     let seen = messages
         .last()
         .map(|message| window::above(message.id.stamp()));
-    // Behind what is shown, nothing was accepted when the reading began.
-    let horizon = match shown {
-        Some(last) => Some(window::above(last)),
-        None => began.into_iter().chain([seen]).flatten().max(),
-    };
+    let horizon = began.into_iter().chain([seen]).flatten().max();
     let end = horizon.map_or_else(|| "+".to_string(), below);
     // From its oldest message on, the window is whole: only what is older can be missing.
     let (oldest, newest) = match (span, messages.first()) {
@@ -130,7 +94,6 @@ pub(super) async fn read(
         }
     };
     older.append(&mut messages);
-    older.retain(is_shown);
     span.cut(&mut older, limit);
     Ok(Recent {
         messages: older,
