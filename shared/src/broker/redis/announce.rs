@@ -33,25 +33,30 @@ pub(super) fn announce(publish: &str, shard: u16, first: Stamp, last: Stamp) -> 
         .take()
 }
 
-/// Publishes what a persister has read, shard by shard, and returns the shards of which it is.
+/// Publishes what a persister has read, shard by shard. What cannot be is taken out, and its shards
+/// are returned.
 pub(super) async fn read(
     commands: &Commands,
-    publish: &str,
-    read: &[(usize, Vec<StreamEntry>)],
+    sharded: bool,
+    read: &mut Vec<(usize, Vec<StreamEntry>)>,
 ) -> BTreeSet<usize> {
-    let (mut shards, mut announcements) = (Vec::new(), Vec::new());
-    for (shard, entries) in read {
+    let publish = if sharded { "SPUBLISH" } else { "PUBLISH" };
+    let announcements = read.iter().filter_map(|(shard, entries)| {
         let mut stamps = entries.iter().filter_map(|entry| entry.stamp);
-        if let Some(first) = stamps.next() {
-            let last = stamps.next_back().unwrap_or(first);
-            shards.push(*shard);
-            announcements.push((*shard as u16, announce(publish, *shard as u16, first, last)));
-        }
-    }
+        let first = stamps.next()?;
+        let last = stamps.next_back().unwrap_or(first);
+        let shard = *shard as u16;
+        Some((shard, announce(publish, shard, first, last)))
+    });
+    let announcements: Vec<_> = announcements.collect();
+    let shards: Vec<u16> = announcements.iter().map(|(shard, _)| *shard).collect();
     let answers = commands.spread(announcements).await;
-    let shown = shards
+    let hidden = shards
         .into_iter()
         .zip(answers)
-        .filter(|(_, answer)| matches!(answer, Ok(Value::Int(_))));
-    shown.map(|(shard, _)| shard).collect()
+        .filter(|(_, answer)| !matches!(answer, Ok(Value::Int(_))))
+        .map(|(shard, _)| usize::from(shard))
+        .collect::<BTreeSet<_>>();
+    read.retain(|(shard, _)| !hidden.contains(shard));
+    hidden
 }

@@ -339,19 +339,14 @@ impl JournalFeed {
             ));
         }
         read.retain(|(shard, _)| last.contains(&(*shard as u16)));
-        // Shown before it is stored, should the gateway that had it accepted have died before it
-        // did: stored, nobody would find it again.
-        let publish = if self.by_shard { "SPUBLISH" } else { "PUBLISH" };
-        let shown = announce::read(&self.reader, publish, &read).await;
-        let hidden = read.iter().map(|(shard, _)| *shard);
-        let hidden: BTreeSet<usize> = hidden.filter(|shard| !shown.contains(shard)).collect();
-        if shown.is_empty() {
+        // Stored unseen, nobody would find it, should the gateway that had it accepted have died.
+        let hidden = announce::read(&self.reader, self.by_shard, &mut read).await;
+        self.in_doubt.extend(hidden);
+        if read.is_empty() {
             return Err(BrokerError::Unavailable(
                 "what was read from Redis cannot be shown: it is read again".into(),
             ));
         }
-        read.retain(|(shard, _)| !hidden.contains(shard));
-        self.in_doubt.extend(hidden);
         Ok(read)
     }
 
