@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use mongodb::bson::doc;
+use mongodb::error::ErrorKind;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::mongo::Mongo;
-use crate::until::DEADLINE;
+use crate::until::{DEADLINE, until};
 
 /// How long the nodes miss their primary before they elect another.
 const ELECTION_TIMEOUT: Duration = Duration::from_millis(1500);
@@ -17,8 +18,13 @@ const ELECTION_TIMEOUT: Duration = Duration::from_millis(1500);
 const LOOK: Duration = Duration::from_millis(50);
 const ANSWER: Duration = Duration::from_secs(2);
 
-/// How long a primary that was told to step down does not stand for election.
-const ASIDE_SECONDS: i32 = 20;
+/// How long a primary that was told to step down does not stand for election, and how long it waits
+/// before for another that may, which has to be shorter: that one may have stepped down just before.
+const ASIDE_SECONDS: i32 = 3;
+const PATIENCE_SECONDS: i32 = 2;
+
+/// What a node that is no primary answers to what only one does.
+const NOT_PRIMARY: i32 = 10107;
 
 /// Three nodes that vote. Those that were killed or frozen stay so until they are told otherwise.
 pub struct MongoSet {
@@ -93,8 +99,21 @@ impl MongoSet {
     /// As [`MongoSet::kill_primary`], and when no other is up to date.
     pub async fn step_down(&mut self) {
         let primary = self.primary().await;
-        let wanted = doc! { "replSetStepDown": ASIDE_SECONDS, "secondaryCatchUpPeriodSecs": 10 };
-        self.nodes[primary].command(wanted).await;
+        let wanted = doc! {
+            "replSetStepDown": ASIDE_SECONDS, "secondaryCatchUpPeriodSecs": PATIENCE_SECONDS
+        };
+        let admin = self.nodes[primary].client().database("admin");
+        until("the primary to step down", async || {
+            match admin.run_command(wanted.clone()).await {
+                Ok(_) => true,
+                // An attempt whose answer was lost did it.
+                Err(error) => matches!(
+                    *error.kind,
+                    ErrorKind::Command(ref refused) if refused.code == NOT_PRIMARY
+                ),
+            }
+        })
+        .await;
         self.primary_but(Some(primary)).await;
     }
 
