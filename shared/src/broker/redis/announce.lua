@@ -1,9 +1,13 @@
+#!lua flags=allow-oom
 -- Publishes what lies in a journal up to an id that replicas have, in order and each message once,
 -- whoever had it accepted.
 --
 -- KEYS  1 the shard's journal, 2 the id up to which it has been published
 -- ARGV  1 PUBLISH, or SPUBLISH where channels are sharded; 2 what a room's channel begins with,
 --       3 the id up to which, 4 the id from which, where nothing has been published before
+--
+-- A Redis whose memory is full lets this pass: a persister that could not publish would not store,
+-- and nobody else makes room.
 --
 -- What the store has already is not in the journal any more: whoever stores publishes first.
 

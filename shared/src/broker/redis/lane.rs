@@ -266,7 +266,7 @@ impl Driver {
             };
             let request = &mut queued.request;
             match (outcome, &mut request.content) {
-                // Its id is kept: whoever has heard it must not hear another.
+                // Its id is kept: whoever has read it must not read another.
                 (Outcome::Answered(Ok(_)), Content::Message(_)) if !replicated => {
                     alone = true;
                     self.batch.push_back(queued);
@@ -328,12 +328,9 @@ impl Driver {
         if accepted.is_empty() {
             return true;
         }
-        let announcements = accepted
-            .into_iter()
-            .map(|(shard, (first, last))| announce(self.terms.publish, shard, first, last));
-        let mut commands = Pipeline::new();
-        for announcement in announcements {
-            commands.add_command(announcement);
+        let mut commands = Pipeline::with_capacity(accepted.len());
+        for (shard, (first, last)) in accepted {
+            commands.add_command(announce(self.terms.publish, shard, first, last));
         }
         let sent = self.track.send(commands, false).await;
         if let Some(reason) = sent.failure {

@@ -124,6 +124,30 @@ async fn what_a_gateway_could_not_show_before_it_died_is_heard_when_it_is_stored
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_server_lets_a_persister_store_what_was_not_shown() {
+    let mut backend = with_a_replica().await;
+    let listening = backend.broker().await;
+    let mut fanout = listening.open_fanout(GatewayId::random()).await.unwrap();
+    fanout.subscriber.subscribe(room("a")).await.unwrap();
+    let mut feed = listening.open_feed("one").await.unwrap();
+    let dying = broker_with(&backend, |settings| {
+        settings.publish_timeout = Duration::from_millis(500);
+    })
+    .await;
+    let answer = dying.publish(draft("a", 1)).await;
+    assert_eq!(answer, Err(PublishError::Unavailable));
+    drop(dying);
+    let _replica = replica_of(backend.redis()).await;
+    let mut raw = backend.redis().connection().await;
+    let full = cmd("CONFIG").arg("SET").arg("maxmemory").arg("1").take();
+    full.exec_async(&mut raw).await.unwrap();
+    let refused = cmd("SET").arg("x").arg("y").exec_async(&mut raw).await;
+    assert_eq!(refused.unwrap_err().code(), Some("OOM"));
+    let read = ids(&entries(&mut feed, 1).await);
+    assert_eq!([message(&mut fanout.events).await.id][..], read);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_has_read_a_message_reads_no_other_when_its_server_is_gone() {
     let mut backend = with_a_replica().await;
     let broker = backend.broker().await;
