@@ -19,7 +19,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use futures_util::future::BoxFuture;
 
 pub use self::handover::Events;
-use crate::config::{BrokerSettings, BrokerUrl};
+use crate::config::{BrokerSettings, BrokerUrl, Without};
 use crate::message::{Draft, GatewayId, Message, MessageId, RoomName, Span, Stamp, UsedKey};
 use crate::metrics::Metrics;
 use crate::store::{Store, StoreError};
@@ -47,6 +47,9 @@ pub async fn open(
             "the number of shards must be from 1 to {MAX_SHARDS}, not {}",
             settings.shards
         )));
+    }
+    if settings.without != Without::NOTHING {
+        tracing::warn!(switched_off = ?settings.without, "without these protections messages will be lost");
     }
     match &settings.url {
         BrokerUrl::Memory => Ok(memory::open(settings, metrics, earlier)),

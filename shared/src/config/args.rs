@@ -171,7 +171,7 @@ impl CommonArgs {
         })
     }
 
-    /// What is switched off; a line in the log says so.
+    /// What is switched off.
     pub fn without(&self) -> Without {
         Without::from(&self.without[..])
     }

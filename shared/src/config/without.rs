@@ -42,12 +42,6 @@ impl Without {
 
 impl From<&[Protection]> for Without {
     fn from(protections: &[Protection]) -> Self {
-        if !protections.is_empty() {
-            tracing::warn!(
-                ?protections,
-                "protections are switched off: messages will be lost"
-            );
-        }
         Self(protections.to_vec())
     }
 }
