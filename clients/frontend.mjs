@@ -47,8 +47,10 @@ assert.equal(await without.evaluate(() => typeof WebSocket), 'undefined');
 assert.equal(await talk(without, 'stompjs,webstomp,stompjs2', undefined), undefined);
 assert.equal(await without.evaluate(() => window.used), 'xhr-streaming');
 
-// Not after this: a frame that nobody's library has made finds no callback in its parent.
-assert.deepEqual(faults, [], 'the pages had errors');
+// Not after this: a frame that nobody's library has made finds no callback in its parent. And
+// sockjs-client takes its JSONP callback away when it closes, while an answer may be on its way.
+const late = /_jp\.\w+ is not a function/;
+assert.deepEqual(faults.filter((fault) => !late.test(fault)), [], 'the pages had errors');
 
 step('a page of another site is refused, and so is one of another port; the allowed one is not');
 assert.deepEqual(await reach(home), ['open', 'open', 'open', 'loaded', 200]);

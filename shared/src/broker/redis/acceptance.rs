@@ -73,11 +73,7 @@ impl Terms {
         let share = settings.journal_max / usize::from(settings.shards);
         Self {
             script: Script::new(ACCEPT).get_hash().to_string(),
-            publish: if sharded && settings.delivery == Delivery::AtLeastOnce {
-                "SPUBLISH"
-            } else {
-                "PUBLISH"
-            },
+            publish: keys::publish(sharded && settings.delivery == Delivery::AtLeastOnce),
             replicas: settings.wanted_replicas(),
             journal_max: share.max(1),
             recent_max: settings.recent_max.max(1),

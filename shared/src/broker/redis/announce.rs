@@ -40,7 +40,7 @@ pub(super) async fn read(
     sharded: bool,
     read: &mut Vec<(usize, Vec<StreamEntry>)>,
 ) -> BTreeSet<usize> {
-    let publish = if sharded { "SPUBLISH" } else { "PUBLISH" };
+    let publish = keys::publish(sharded);
     let announcements = read.iter().filter_map(|(shard, entries)| {
         let mut stamps = entries.iter().filter_map(|entry| entry.stamp);
         let first = stamps.next()?;

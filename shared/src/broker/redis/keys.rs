@@ -37,6 +37,11 @@ pub(super) fn channel(shard: u16, room: &RoomName) -> String {
     format!("{}{room}", channels(shard))
 }
 
+/// What publishes to them.
+pub(super) fn publish(sharded: bool) -> &'static str {
+    if sharded { "SPUBLISH" } else { "PUBLISH" }
+}
+
 /// What every room's channel begins with.
 pub(super) fn channels(shard: u16) -> String {
     format!("rc:{{{shard}}}:room:")

@@ -70,7 +70,7 @@ fn notices(settled: &[Settled], sharded: bool) -> Vec<(u16, Cmd)> {
     for ((gateway, shard), ids) in notices {
         for ids in ids.chunks(NOTICE) {
             let text: Vec<String> = ids.iter().map(ToString::to_string).collect();
-            let mut publish = cmd(if sharded { "SPUBLISH" } else { "PUBLISH" });
+            let mut publish = cmd(keys::publish(sharded));
             publish
                 .arg(keys::notices(gateway, shard))
                 .arg(text.join(" "));
