@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use gateway::config::{AllowedOrigin, Origins};
+use gateway::front::Stream;
 use gateway::place::Place;
 use gateway::session::output::Outgoing;
 use gateway::sockjs::{Endpoint, Options};
@@ -143,6 +144,7 @@ async fn serve(services: Arc<Services>, stream: TcpStream, address: SocketAddr, 
             let peer = Peer {
                 address,
                 subprotocol: None,
+                token: None,
             };
             Ok::<_, Infallible>(match name {
                 "echo" => services.echo.answer(request, rest, peer, place).await,
@@ -165,7 +167,7 @@ async fn serve(services: Arc<Services>, stream: TcpStream, address: SocketAddr, 
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .serve_connection(TokioIo::new(stream), service)
+        .serve_connection(TokioIo::new(Stream::Plain(stream)), service)
         .with_upgrades();
     tokio::select! {
         // Who goes while it is answered is none of our business.

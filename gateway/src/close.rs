@@ -115,6 +115,27 @@ reasons! {
     /// The client's socket took nothing for too long.
     WriteTimeout: "write-timeout", 1013, Yes,
         "The client has not read anything for too long.";
+    /// Who the client is has not been proved.
+    Unauthorized: "unauthorized", 3000, No,
+        "A valid token is needed.";
+    /// What the client proved who it is with has expired.
+    TokenExpired: "token-expired", 4001, Yes,
+        "The token has expired: connect again with a new one.";
+    /// Who the client is cannot be checked.
+    AuthUnavailable: "auth-unavailable", 1013, Yes,
+        "Tokens cannot be checked at the moment.";
+    /// The user may not do this.
+    Forbidden: "forbidden", 3003, No,
+        "This is not allowed.";
+    /// What the user may do cannot be asked.
+    AccessUnavailable: "access-unavailable", 1013, Yes,
+        "What is allowed cannot be asked at the moment.";
+    /// The user, or the address, has as many connections as it may.
+    TooManyConnections: "too-many-connections", 1013, Yes,
+        "There are as many connections from here as there may be.";
+    /// The connection, the user or the address is in as many rooms as it may.
+    TooManyRooms: "too-many-rooms", 1008, No,
+        "There are as many rooms as there may be.";
     /// The client sent more messages, or more other frames, than it may.
     RateLimited: "rate-limited", 1013, Yes,
         "Frames are sent faster than this server allows.";
@@ -184,10 +205,11 @@ mod tests {
 
     #[test]
     fn a_close_code_may_be_sent_on_the_wire() {
-        // RFC 6455, section 7.4.1: 1004 to 1006 and 1015 never are.
+        // RFC 6455, section 7.4: 1004 to 1006 and 1015 never are; 3000 to 3999 are registered with
+        // IANA, and from 4000 on an application's own.
         for reason in CloseReason::ALL {
             assert!(
-                matches!(reason.websocket_code(), 1000..=1003 | 1007..=1014),
+                matches!(reason.websocket_code(), 1000..=1003 | 1007..=1014 | 3000 | 3003 | 4000..=4999),
                 "{reason:?}"
             );
         }

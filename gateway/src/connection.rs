@@ -15,9 +15,11 @@ use tokio::time::sleep_until;
 use uuid::Uuid;
 
 use shared::broker::PublishError;
-use shared::message::Span;
+use shared::message::{RoomName, Span};
 
 use crate::Gateway;
+use crate::access::{Action, Verdict};
+use crate::auth::{AuthError, Identity};
 use crate::close::CloseReason;
 use crate::hub::Membership;
 use crate::members::Member;
@@ -26,7 +28,7 @@ use crate::past::Since;
 use crate::session::output::{Outgoing, Output, Slot};
 use crate::session::{Published, Session};
 use crate::sockjs::KEPT;
-use crate::transport::{Incoming, Transport};
+use crate::transport::{Incoming, Peer, Transport};
 
 /// How long a peer may take to read an ERROR, and then to answer the closing handshake.
 pub(crate) const CLOSE_DEADLINE: Duration = Duration::from_secs(2);
@@ -35,6 +37,8 @@ pub(crate) const CLOSE_DEADLINE: Duration = Duration::from_secs(2);
 pub(crate) struct Connection<T> {
     gateway: Arc<Gateway>,
     socket: T,
+    peer: Peer,
+    identity: Option<Arc<Identity>>,
     session: Session,
     outbox: Outbox,
     deliveries: Deliveries,
@@ -49,6 +53,8 @@ pub(crate) struct Connection<T> {
 
 /// What a session's request came to.
 enum Answer {
+    Authenticated(Result<Identity, AuthError>),
+    Authorized(RoomName, Action, Verdict),
     Published(u64, Result<Published, PublishError>),
     Joined(Slot, bool),
     Past(Slot, Option<Since>),
@@ -56,7 +62,7 @@ enum Answer {
 
 impl<T: Transport> Connection<T> {
     /// A connection whose upgrade is done.
-    pub(crate) fn new(gateway: Arc<Gateway>, socket: T) -> Self {
+    pub(crate) fn new(gateway: Arc<Gateway>, socket: T, peer: Peer) -> Self {
         let id = Uuid::new_v4().to_string();
         let settings = Arc::clone(&gateway.settings);
         let session = Session::new(
@@ -71,6 +77,8 @@ impl<T: Transport> Connection<T> {
         Self {
             gateway,
             socket,
+            peer,
+            identity: None,
             session,
             outbox,
             deliveries,
@@ -197,6 +205,30 @@ impl<T: Transport> Connection<T> {
                 }
                 return self.write(encoded.frame.clone());
             }
+            Output::Authenticate(mut credentials) => {
+                credentials.token = credentials.token.or_else(|| self.peer.token.take());
+                let entrance = Arc::clone(&self.gateway.entrance);
+                self.tasks.push(
+                    async move {
+                        Answer::Authenticated(entrance.auth.authenticate(credentials).await)
+                    }
+                    .boxed(),
+                );
+            }
+            Output::Authorize { room, action } => {
+                let entrance = Arc::clone(&self.gateway.entrance);
+                let identity = self.identity.clone();
+                self.tasks.push(
+                    async move {
+                        let verdict = match identity {
+                            Some(who) => entrance.access.check(&who, &room, action).await,
+                            None => Verdict::Refused,
+                        };
+                        Answer::Authorized(room, action, verdict)
+                    }
+                    .boxed(),
+                );
+            }
             Output::Publish {
                 token,
                 draft,
@@ -264,6 +296,14 @@ impl<T: Transport> Connection<T> {
 
     fn take(&mut self, answer: Answer) {
         match answer {
+            Answer::Authenticated(who) => {
+                self.identity = who.as_ref().ok().cloned().map(Arc::new);
+                self.session.authenticated(Instant::now(), who);
+            }
+            Answer::Authorized(room, action, verdict) => {
+                self.session
+                    .authorized(Instant::now(), &room, action, verdict);
+            }
             Answer::Published(token, answer) => {
                 self.session.published(Instant::now(), token, answer);
             }

@@ -11,12 +11,12 @@ use hyper::header::{
 use hyper::upgrade::OnUpgrade;
 use hyper::{Method, Request, StatusCode, Version};
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use crate::answer::{Answer, empty, error, method_not_allowed, set};
 use crate::config::Origins;
+use crate::front::Stream;
 use crate::origin::Page;
 use crate::transport::TransportName;
 use crate::websocket::Socket;
@@ -143,11 +143,11 @@ pub(crate) async fn finish(
     name: TransportName,
     max_message_bytes: usize,
     max_queued_bytes: usize,
-) -> Option<Socket<TcpStream>> {
+) -> Option<Socket<Stream>> {
     let upgraded = timeout(CHANGE, upgrade).await.ok()?.ok()?;
     // With the stream itself, instead of what the library wraps around it, there is no buffer
     // between the socket and the operating system.
-    let parts = upgraded.downcast::<TokioIo<TcpStream>>().ok()?;
+    let parts = upgraded.downcast::<TokioIo<Stream>>().ok()?;
     let stream = parts.io.into_inner();
     Some(
         Socket::new(

@@ -7,7 +7,19 @@
 
 pub mod config;
 
+pub mod entrance;
+
+pub mod front;
+
+pub mod guard;
+
+pub mod auth;
+
+pub mod access;
+
 pub mod server;
+
+mod accept;
 
 pub mod place;
 
@@ -79,6 +91,7 @@ use tokio_util::task::TaskTracker;
 use crate::config::Settings;
 use crate::connection::{CLOSE_DEADLINE, Connection};
 use crate::drain::Drain;
+use crate::entrance::Entrance;
 use crate::hub::Hub;
 use crate::past::Past;
 use crate::publish::Publisher;
@@ -97,6 +110,8 @@ pub struct Parts {
     pub listener: TcpListener,
     /// The flags, checked.
     pub settings: Settings,
+    /// What clients pass first.
+    pub entrance: Entrance,
     /// Carries messages.
     pub broker: Arc<dyn Broker>,
     /// Has what was said before.
@@ -116,6 +131,7 @@ pub struct Parts {
 /// What the connections of one gateway share.
 pub(crate) struct Gateway {
     pub(crate) settings: Arc<Settings>,
+    pub(crate) entrance: Arc<Entrance>,
     pub(crate) guarantees: Guarantees,
     pub(crate) publisher: Publisher,
     pub(crate) hub: Arc<Hub>,
@@ -134,9 +150,9 @@ impl Serve for Clients {
     fn serve<T: Transport>(
         &self,
         transport: T,
-        _peer: Peer,
+        peer: Peer,
     ) -> impl Future<Output = ()> + Send + 'static {
-        Connection::new(Arc::clone(&self.0), transport).run()
+        Connection::new(Arc::clone(&self.0), transport, peer).run()
     }
 }
 
@@ -151,6 +167,7 @@ pub async fn run(parts: Parts, stop: CancellationToken) -> Result<(), BrokerErro
         name,
         listener,
         settings,
+        entrance,
         broker,
         store,
         pages,
@@ -186,6 +203,7 @@ pub async fn run(parts: Parts, stop: CancellationToken) -> Result<(), BrokerErro
     };
     let gateway = Arc::new(Gateway {
         settings: Arc::new(settings),
+        entrance: Arc::new(entrance),
         guarantees,
         publisher,
         hub: Arc::clone(&hub),
@@ -214,6 +232,7 @@ pub async fn run(parts: Parts, stop: CancellationToken) -> Result<(), BrokerErro
     let tasks = TaskTracker::new();
     let server = Server::new(
         Arc::clone(&gateway.settings),
+        Arc::clone(&gateway.entrance),
         gateway.metrics.clone(),
         Arc::clone(&gateway.past),
         pages,

@@ -1,8 +1,11 @@
 //! `gateway`: the tier that holds the clients. Any number of them share one Redis and one MongoDB.
 
+use std::sync::Arc;
+
 use clap::Parser;
 use gateway::Parts;
 use gateway::config::{GatewayArgs, Settings};
+use gateway::entrance::Entrance;
 use gateway::server::Pages;
 use shared::admin::{Admin, Readiness};
 use shared::broker::Earlier;
@@ -61,10 +64,12 @@ async fn serve(args: Args) -> Result<(), Failure> {
         opened = opened => opened?,
         () = stop.cancelled() => return Ok(()),
     };
+    let entrance = Entrance::open(&settings, Arc::clone(&store), &metrics).await?;
     let parts = Parts {
         name: "gateway",
         listener,
         settings,
+        entrance,
         broker,
         store,
         pages: Pages::default(),

@@ -2,7 +2,6 @@
 
 use std::convert::Infallible;
 use std::error::Error;
-use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
@@ -16,17 +15,18 @@ use hyper::service::service_fn;
 use hyper::{Request, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use shared::metrics::Metrics;
-use socket2::{SockRef, TcpKeepalive};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::Gateway;
+use crate::accept::prepare;
 use crate::answer::{Answer, error, set, unavailable};
 use crate::api::{self, Api};
 use crate::config::Settings;
+use crate::entrance::Entrance;
 use crate::handshake::{self, SLACK};
 use crate::pages::Shelf;
 pub use crate::pages::{Page, Pages};
@@ -42,35 +42,28 @@ const HEAD: usize = 16 << 10;
 /// client that has more to ask connects again.
 const HTTP_LIFETIME: Duration = Duration::from_secs(120);
 
-/// How long a client's system may not answer before its connection is given up.
-const VANISHED: Duration = Duration::from_secs(60);
-
-/// Connections over the limit that are told so; more are closed without a word.
-const REFUSALS: usize = 256;
-
-/// How long to wait when the system has no descriptor or memory for one more connection.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-
 /// What answers on `--listen`: `/ws`, `/sockjs`, `/api/rooms/{room}/messages`, and pages where there
 /// are any.
 ///
 /// `clients` serves each client, in a task of its own.
 pub struct Server<C> {
     settings: Arc<Settings>,
+    entrance: Arc<Entrance>,
     metrics: Metrics,
     api: Api,
     shelf: Shelf,
     clients: Arc<C>,
-    slots: Arc<Semaphore>,
+    pub(crate) slots: Arc<Semaphore>,
     sockjs: Arc<Endpoint<C>>,
-    tasks: TaskTracker,
-    stop: CancellationToken,
+    pub(crate) tasks: TaskTracker,
+    pub(crate) stop: CancellationToken,
 }
 
 impl<C: Serve> Server<C> {
     /// A server that runs everything as `tasks` and ends when `stop` is cancelled.
     pub fn new(
         settings: Arc<Settings>,
+        entrance: Arc<Entrance>,
         metrics: Metrics,
         past: Arc<Past>,
         mut pages: Pages,
@@ -91,6 +84,7 @@ impl<C: Serve> Server<C> {
         Self {
             api: Api::new(Arc::clone(&settings), past),
             settings,
+            entrance,
             metrics,
             shelf: Shelf::new(pages),
             clients,
@@ -109,51 +103,29 @@ impl<C: Serve> Server<C> {
         }
     }
 
-    /// Accepts connections until `stop` is cancelled, then closes the listener and returns. HTTP
-    /// connections then finish what they are answering, and send it within the write timeout;
-    /// upgraded ones go on until their clients are served. All of them are in `tasks`.
-    ///
-    /// At most `max_connections` are open, and a SockJS session counts as one beside those that carry
-    /// it. Further ones are answered 503 with `Retry-After` and closed, so that a load balancer or
-    /// client goes elsewhere.
-    pub async fn run(self, listener: TcpListener) {
-        let server = Arc::new(self);
-        let refusals = Arc::new(Semaphore::new(REFUSALS));
-        let mut failing = false;
-        loop {
-            let accepted = tokio::select! {
-                biased;
-                () = server.stop.cancelled() => return,
-                accepted = listener.accept() => accepted,
-            };
-            let (stream, address) = match accepted {
-                Ok(accepted) => accepted,
-                Err(reason) if concerns_one_connection(&reason) => continue,
-                Err(reason) => {
-                    if !failing {
-                        tracing::error!(%reason, "connections cannot be accepted");
-                    }
-                    failing = true;
-                    sleep(ACCEPT_PAUSE).await;
-                    continue;
-                }
-            };
-            failing = false;
-            let place = if let Ok(slot) = Arc::clone(&server.slots).try_acquire_owned() {
-                Place::new(slot)
-            } else if let Ok(refusal) = Arc::clone(&refusals).try_acquire_owned() {
-                Place::refusal(refusal)
-            } else {
-                continue;
-            };
-            let serving = Arc::clone(&server).serve(stream, address, place);
-            server.tasks.spawn(serving);
-        }
-    }
-
-    async fn serve(self: Arc<Self>, stream: TcpStream, address: SocketAddr, place: Arc<Place>) {
+    pub(crate) async fn serve(
+        self: Arc<Self>,
+        stream: TcpStream,
+        address: SocketAddr,
+        place: Arc<Place>,
+    ) {
         if let Err(reason) = prepare(&stream, self.settings.write_timeout) {
             tracing::debug!(%address, %reason, "connection lost before its first request");
+            return;
+        }
+        let taking = self.entrance.front.take(stream, address);
+        let (stream, address) = match timeout(self.settings.connect_deadline, taking).await {
+            Ok(Ok(taken)) => taken,
+            Ok(Err(reason)) => {
+                tracing::debug!(%address, %reason, "connection lost before its first request");
+                return;
+            }
+            Err(_) => {
+                tracing::debug!(%address, "connection silent before its first request");
+                return;
+            }
+        };
+        if !self.entrance.guard.admits(address.ip()) {
             return;
         }
         let (asked, answering) = (AtomicBool::new(false), AtomicBool::new(false));
@@ -228,6 +200,11 @@ impl<C: Serve> Server<C> {
     {
         let (method, uri) = (request.method().clone(), request.uri().clone());
         let path = uri.path();
+        let peer = Peer {
+            address: self.entrance.front.client(address, request.headers()),
+            subprotocol: None,
+            token: self.entrance.auth.token(&request),
+        };
         let answer = if place.is_refusal {
             closing(unavailable(
                 "overloaded",
@@ -240,8 +217,8 @@ impl<C: Serve> Server<C> {
                 }
                 Ok(grant) => {
                     let peer = Peer {
-                        address,
                         subprotocol: grant.subprotocol,
+                        ..peer
                     };
                     self.upgrade(&mut request, peer, Arc::clone(place));
                     grant.answer()
@@ -249,13 +226,9 @@ impl<C: Serve> Server<C> {
                 Err(refusal) => refusal.answer(),
             }
         } else if let Some(rest) = below("/sockjs", path) {
-            let peer = Peer {
-                address,
-                subprotocol: None,
-            };
             self.sockjs.answer(request, rest, peer, place).await
         } else if let Some(room) = api::room_in(path) {
-            self.api.answer(room, request).await
+            self.api.answer(room, request, peer).await
         } else if let Some(page) = self.shelf.answer(path, &method, request.headers()) {
             page
         } else {
@@ -303,20 +276,6 @@ impl<C: Serve> Server<C> {
     }
 }
 
-/// Makes the system write at once, for frames are gathered before they are written, and give up a
-/// connection whose client has vanished. Where nothing is ever written to see that by, it asks.
-fn prepare(stream: &TcpStream, write_timeout: Duration) -> io::Result<()> {
-    stream.set_nodelay(true)?;
-    let socket = SockRef::from(stream);
-    let keepalive = TcpKeepalive::new()
-        .with_time(VANISHED / 2)
-        .with_interval(VANISHED / 6);
-    socket.set_tcp_keepalive(&keepalive)?;
-    #[cfg(target_os = "linux")]
-    socket.set_tcp_user_timeout(Some(VANISHED.max(write_timeout)))?;
-    Ok(())
-}
-
 /// What follows a prefix in a path.
 fn below<'a>(prefix: &str, path: &'a str) -> Option<&'a str> {
     let rest = path.strip_prefix(prefix)?;
@@ -326,13 +285,4 @@ fn below<'a>(prefix: &str, path: &'a str) -> Option<&'a str> {
 fn closing(mut answer: Answer) -> Answer {
     set(&mut answer, CONNECTION, "close");
     answer
-}
-
-/// Whether an error of `accept` says something about the connection that would have come, and
-/// nothing about the next.
-fn concerns_one_connection(reason: &io::Error) -> bool {
-    matches!(
-        reason.kind(),
-        ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset | ErrorKind::ConnectionRefused
-    )
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use crate::auth::Token;
 use crate::session::output::Outgoing;
 
 /// One client's transport, driven by one task.
@@ -55,13 +56,15 @@ pub trait Serve: Send + Sync + 'static {
 }
 
 /// Who is at the other end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Peer {
-    /// Where the connection comes from: the client, or a proxy before it.
+    /// Where the client is, as far as trusted proxies say.
     pub address: SocketAddr,
     /// The subprotocol that was selected. It does not bind the STOMP version: `accept-version`
     /// does.
     pub subprotocol: Option<&'static str>,
+    /// What came with the request to prove who it is.
+    pub token: Option<Token>,
 }
 
 /// What a client sent, or what became of it.

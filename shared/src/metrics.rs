@@ -58,9 +58,30 @@ pub struct GatewayMetrics {
     pub rooms: IntGauge,
     /// HTTP requests answered, by `code` class (`2xx`, `4xx`, `5xx`).
     pub http_requests: IntCounterVec,
-    /// Connections on which no request ever came (`timeout`, `broken`) or that spoke no HTTP (`broken`),
-    /// by `reason`. A client that has asked and then goes or falls silent is none.
+    /// Connections on which no request ever came (`timeout`, `broken`), that spoke no HTTP (`broken`), no
+    /// TLS (`tls`), or whose proxy did not say whose they are (`proxy`), by `reason`. A client that has
+    /// asked and then goes or falls silent is none.
     pub http_failures: IntCounterVec,
+    /// Tokens that were not accepted, by `reason` (`missing`, `invalid`, `expired`, `unavailable`).
+    pub auth_failures: IntCounterVec,
+    /// Attempts to read the keys for tokens anew, by `outcome` (`ok`, `failed`).
+    pub key_refreshes: IntCounterVec,
+    /// Decisions about what a user may do, by `outcome` (`granted`, `refused`, `unavailable`).
+    pub access_decisions: IntCounterVec,
+    /// Seconds that the store or the application's back end took for one of them.
+    pub access_seconds: Histogram,
+    /// Connections and requests that were turned away, by `reason` (`connections`, `memory`,
+    /// `address`, `user`, `rate`).
+    pub turned_away: IntCounterVec,
+    /// Times that a client was slowed down, by the `scope` of the limit (`connection`, `user`,
+    /// `address`).
+    pub slowed: IntCounterVec,
+    /// Times that accepting paused because the system had no descriptor or memory left.
+    pub accept_pauses: IntCounter,
+    /// Octets of memory that the process has, where that is measured.
+    pub memory_bytes: IntGauge,
+    /// Attempts to read the certificate anew, by `outcome` (`ok`, `failed`).
+    pub tls_reloads: IntCounterVec,
 }
 
 /// What every user of a broker counts.
@@ -204,6 +225,58 @@ impl GatewayMetrics {
                 "gateway_http_failures_total",
                 "Connections whose request never came, or was no HTTP",
                 &["reason"],
+            ),
+            auth_failures: counters(
+                r,
+                "gateway_auth_failures_total",
+                "Tokens that were not accepted",
+                &["reason"],
+            ),
+            key_refreshes: counters(
+                r,
+                "gateway_key_refreshes_total",
+                "Attempts to read the keys for tokens anew",
+                &["outcome"],
+            ),
+            access_decisions: counters(
+                r,
+                "gateway_access_decisions_total",
+                "Decisions about what a user may do",
+                &["outcome"],
+            ),
+            access_seconds: histogram(
+                r,
+                "gateway_access_seconds",
+                "What the store or the application's back end took for a decision",
+                seconds(),
+            ),
+            turned_away: counters(
+                r,
+                "gateway_turned_away_total",
+                "Connections and requests that were turned away",
+                &["reason"],
+            ),
+            slowed: counters(
+                r,
+                "gateway_slowed_total",
+                "Times that a client was slowed down, by the scope of the limit",
+                &["scope"],
+            ),
+            accept_pauses: counter(
+                r,
+                "gateway_accept_pauses_total",
+                "Times that accepting paused because the system had no descriptor or memory left",
+            ),
+            memory_bytes: gauge(
+                r,
+                "gateway_memory_bytes",
+                "Octets of memory that the process has, where --max-memory is given",
+            ),
+            tls_reloads: counters(
+                r,
+                "gateway_tls_reloads_total",
+                "Attempts to read the certificate anew",
+                &["outcome"],
             ),
         }
     }

@@ -12,6 +12,7 @@ use std::time::Duration;
 use clap::Parser;
 use gateway::Parts;
 use gateway::config::{GatewayArgs, Settings};
+use gateway::entrance::Entrance;
 use persister::config::PersisterArgs;
 use shared::admin::{Admin, Readiness};
 use shared::broker::Earlier;
@@ -104,10 +105,12 @@ async fn serve(args: Args) -> Result<(), Failure> {
         readiness.latch("persister"),
         persister_stop.clone(),
     ));
+    let entrance = Entrance::open(&settings, Arc::clone(&store), &metrics).await?;
     let parts = Parts {
         name: "roomcast",
         listener,
         settings,
+        entrance,
         broker,
         store,
         pages: page::pages(),

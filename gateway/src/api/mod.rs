@@ -25,6 +25,7 @@ use crate::config::Settings;
 use crate::origin;
 use crate::pages::Page;
 use crate::past::Past;
+use crate::transport::Peer;
 
 /// The description of this API, as OpenAPI 3.1.
 pub(crate) const DESCRIPTION: Page = Page {
@@ -67,7 +68,12 @@ impl Api {
     }
 
     /// Answers a request to `room` (percent-encoded).
-    pub(crate) async fn answer<B: Body>(&self, room: &str, request: Request<B>) -> Answer {
+    pub(crate) async fn answer<B: Body>(
+        &self,
+        room: &str,
+        request: Request<B>,
+        _peer: Peer,
+    ) -> Answer {
         let (head, body) = request.into_parts();
         let query = head.uri.query().unwrap_or_default();
         let page = self.settings.origins.judge(&head.headers);

@@ -27,7 +27,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use shared::broker::{Accepted, Guarantees, PublishError};
-use shared::message::{Message, Series, UserName};
+use shared::message::{Message, RoomName, Series, UserName};
 use shared::stomp::encode;
 use shared::stomp::heartbeat::HeartBeat;
 use shared::stomp::{Command, Frame, Version};
@@ -39,6 +39,8 @@ use self::rate::Rate;
 use self::readings::Readings;
 use self::subscription::Subscription;
 use self::transaction::Transactions;
+use crate::access::{Action, Verdict};
+use crate::auth::{AuthError, Identity};
 use crate::close::CloseReason;
 use crate::config::Settings;
 use crate::outbox::Delivery;
@@ -171,6 +173,36 @@ impl Session {
             return self.flooded(None);
         }
         self.decoder.feed(octets);
+        self.take_frames(now);
+    }
+
+    /// The answer to [`Output::Authenticate`].
+    pub fn authenticated(&mut self, now: Instant, who: Result<Identity, AuthError>) {
+        if self.closing().is_some() {
+            return;
+        }
+        match who {
+            Ok(identity) => self.user = identity.user,
+            Err(error) => self.fail(error.reason(), &error.to_string(), None),
+        }
+        self.take_frames(now);
+    }
+
+    /// The answer to [`Output::Authorize`].
+    pub fn authorized(
+        &mut self,
+        now: Instant,
+        _room: &RoomName,
+        _action: Action,
+        verdict: Verdict,
+    ) {
+        if verdict == Verdict::Refused {
+            self.fail(
+                CloseReason::Forbidden,
+                CloseReason::Forbidden.message(),
+                None,
+            );
+        }
         self.take_frames(now);
     }
 

@@ -6,6 +6,8 @@ use bytes::Bytes;
 use shared::message::{Draft, MessageId, RoomName, Span};
 use shared::stomp::Version;
 
+use crate::access::Action;
+use crate::auth::Credentials;
 use crate::close::CloseReason;
 use crate::config::ReceiptAfter;
 use crate::outbox::Delivery;
@@ -17,6 +19,17 @@ pub enum Output {
     Write(Outgoing),
     /// Write a MESSAGE that arrived live. It counts against the outbox until it is dropped.
     Deliver(Delivery),
+    /// Find out who the client is, and report with
+    /// [`Session::authenticated`](super::Session::authenticated).
+    Authenticate(Credentials),
+    /// Find out whether the user may do this, and report with
+    /// [`Session::authorized`](super::Session::authorized).
+    Authorize {
+        /// The room, or a user's queue.
+        room: RoomName,
+        /// What is to be done there.
+        action: Action,
+    },
     /// Publish, and report with [`Session::published`](super::Session::published).
     Publish {
         /// Names this publish in the answer.

@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use gateway::Parts;
 use gateway::config::{GatewayArgs, Settings};
+use gateway::entrance::Entrance;
 use gateway::server::Pages;
 use harness::{Mongo, Redis, StompClient, StompOptions};
 use shared::admin::Readiness;
@@ -89,10 +90,15 @@ impl Backend {
         let address = listener.local_addr().unwrap().to_string();
         let (metrics, readiness) = (Metrics::new(), Readiness::new());
         let stop = CancellationToken::new();
+        let settings = Settings::from_args(&flags.gateway).unwrap();
+        let entrance = Entrance::open(&settings, Arc::clone(&self.store), &metrics)
+            .await
+            .unwrap();
         let parts = Parts {
             name: "gateway",
             listener,
-            settings: Settings::from_args(&flags.gateway).unwrap(),
+            settings,
+            entrance,
             broker: Arc::clone(&self.broker),
             store: Arc::clone(&self.store),
             pages: Pages::default(),

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use gateway::config::{GatewayArgs, Settings};
+use gateway::entrance::Entrance;
 use gateway::past::Past;
 use gateway::server::{Page, Pages, Server};
 use gateway::session::output::Outgoing;
@@ -71,8 +72,12 @@ pub(crate) async fn serving_to(flags: &[&str], clients: impl Serve) -> Serving {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
     let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+    let entrance = Entrance::open(&settings, Arc::clone(&store), &metrics)
+        .await
+        .unwrap();
     let server = Server::new(
         settings,
+        Arc::new(entrance),
         metrics.clone(),
         Arc::new(Past::new(
             Arc::clone(&broker),

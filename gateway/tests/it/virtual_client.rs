@@ -5,6 +5,8 @@ use std::time::{Duration, Instant};
 
 use clap::Parser;
 
+use gateway::access::Action;
+use gateway::auth::Credentials;
 use gateway::close::CloseReason;
 use gateway::config::{GatewayArgs, ReceiptAfter, Settings};
 use gateway::outbox::{Deliveries, Outbox, outbox};
@@ -37,6 +39,10 @@ pub(crate) struct Client {
     pub(crate) frames: Vec<Frame>,
     pub(crate) beats: usize,
     pub(crate) pings: usize,
+    /// Who it is, as it says, where that is to be found out.
+    pub(crate) credentials: Vec<Credentials>,
+    /// What is to be found out whether it may.
+    pub(crate) questions: Vec<(RoomName, Action)>,
     pub(crate) publishes: Vec<(u64, String, ReceiptAfter)>,
     pub(crate) joins: Vec<Slot>,
     pub(crate) reads: Vec<(Slot, Span, usize)>,
@@ -67,6 +73,8 @@ impl Client {
             frames: Vec::new(),
             beats: 0,
             pings: 0,
+            credentials: Vec::new(),
+            questions: Vec::new(),
             publishes: Vec::new(),
             joins: Vec::new(),
             reads: Vec::new(),
@@ -106,6 +114,8 @@ impl Client {
                 }
                 Output::Write(frame) => self.frames.push(decoded(&frame)),
                 Output::Deliver(delivery) => self.frames.push(decoded(&delivery.encoded.frame)),
+                Output::Authenticate(credentials) => self.credentials.push(credentials),
+                Output::Authorize { room, action } => self.questions.push((room, action)),
                 Output::Publish {
                     token,
                     draft,

@@ -27,6 +27,9 @@ impl World {
                 self.session.wrote(self.now);
                 self.written(&delivery.encoded.frame);
             }
+            Output::Authenticate(_) | Output::Authorize { .. } => {
+                panic!("everyone may do everything here")
+            }
             Output::Publish {
                 token,
                 draft,
