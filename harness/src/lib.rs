@@ -14,6 +14,7 @@ pub mod process;
 pub mod redis;
 pub mod sentinel;
 pub mod stomp;
+pub mod token;
 pub mod until;
 
 pub use cluster::Cluster;
@@ -24,4 +25,5 @@ pub use process::Process;
 pub use redis::Redis;
 pub use sentinel::Sentinel;
 pub use stomp::{StompClient, StompFailure, StompOptions};
+pub use token::{Issuer, KeyServer};
 pub use until::until;
