@@ -229,6 +229,7 @@ impl<T: Transport> Connection<T> {
                     .boxed(),
                 );
             }
+            Output::Decided(verdict) => verdict.count(&self.gateway.metrics.gateway),
             Output::Publish {
                 token,
                 draft,

@@ -55,6 +55,33 @@ impl Mongo {
         mongo
     }
 
+    /// Writes a membership as an application does: what a user may do in a room, or nothing.
+    ///
+    /// # Panics
+    /// When the server does not take it.
+    pub async fn write_membership(
+        &self,
+        database: &str,
+        room: &str,
+        user: &str,
+        rights: Option<&str>,
+    ) {
+        let client = self.client();
+        let memberships = client
+            .database(database)
+            .collection::<Document>("memberships");
+        let key = doc! { "room": room, "user": user };
+        let written = match rights {
+            Some(rights) => {
+                let set = doc! { "$set": { "rights": rights } };
+                let written = memberships.update_one(key, set).upsert(true).await;
+                written.map(drop)
+            }
+            None => memberships.delete_one(key).await.map(drop),
+        };
+        written.expect("the server takes a membership");
+    }
+
     /// Starts a second node that follows this one. A majority is both of them from then on; this
     /// one stays the primary for a minute while the other is silent.
     ///

@@ -41,6 +41,10 @@ impl Session {
         if self.closing().is_some() {
             return;
         }
+        self.review(now);
+        if self.closing().is_some() {
+            return;
+        }
         if self.outgoing_due().is_some_and(|due| now >= due) {
             self.outputs.push_back(Output::Write(HEART_BEAT));
             self.last_write = now;
@@ -80,6 +84,7 @@ impl Session {
             self.outgoing_due(),
             self.ping_due(),
             self.frame_due(),
+            self.review_due,
             Some(self.incoming_due()),
         ];
         dues.into_iter().flatten().min()

@@ -4,6 +4,7 @@
     reason = "a test fails by panicking"
 )]
 
+mod access;
 mod affinity;
 mod attach;
 mod binary;
@@ -25,6 +26,7 @@ mod rewritten;
 mod running;
 mod serving;
 mod session;
+mod session_access;
 mod session_acknowledgements;
 mod session_limits;
 mod session_oracle;
