@@ -9,7 +9,7 @@ use crate::running::backend;
 async fn site(application: &Application, flags: &[&str]) -> Site {
     let access = ["--access", "callback", "--access-url", &application.url];
     let header = ["--access-url-header", "X-Key: k3y"];
-    let flags = [&access, &header, flags].concat();
+    let flags = [&access[..], &header, flags].concat();
     Site::new(backend(&[]).await, &flags).await
 }
 
