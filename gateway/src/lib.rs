@@ -13,6 +13,8 @@ pub mod front;
 
 pub mod guard;
 
+pub mod fetch;
+
 pub mod auth;
 
 pub mod access;

@@ -8,6 +8,7 @@ mod affinity;
 mod attach;
 mod binary;
 mod ephemeral;
+mod fetch;
 mod gaps;
 mod history;
 mod http;
