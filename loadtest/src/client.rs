@@ -10,6 +10,7 @@ use tokio::sync::Notify;
 use crate::body::Stamp;
 use crate::config::{GatewayUrl, ReceiptAfter};
 use crate::connection::{ClientError, Connection};
+use crate::pass::Pass;
 use crate::run::{Run, Seat};
 
 /// Connects as `user` and subscribes to `room`; when it returns, the gateway has confirmed both.
@@ -18,11 +19,12 @@ use crate::run::{Run, Seat};
 /// [`ClientError`] of whichever step failed.
 pub(crate) async fn open(
     gateway: &GatewayUrl,
+    pass: &Pass,
     user: &str,
     room: &str,
 ) -> Result<Connection, ClientError> {
-    let mut connection = Connection::dial(gateway, None).await?;
-    connection.connect(user, Duration::ZERO).await?;
+    let mut connection = Connection::dial(gateway, pass, None).await?;
+    connection.connect(user, pass, Duration::ZERO).await?;
     connection.queue(
         &Frame::new(Command::Subscribe)
             .with("id", "0")

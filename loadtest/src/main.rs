@@ -8,6 +8,7 @@ mod connection;
 mod cpu;
 mod history;
 mod ledger;
+mod pass;
 mod report;
 mod run;
 mod scenario;

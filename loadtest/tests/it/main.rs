@@ -9,5 +9,6 @@ mod chaos_load;
 mod command_line;
 mod faults;
 mod killed;
+mod pass;
 mod processes;
 mod proxy;
