@@ -38,6 +38,8 @@ pub mod websocket;
 
 mod metered;
 
+mod framing;
+
 pub mod sockjs;
 
 mod connection;
