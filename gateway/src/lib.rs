@@ -40,6 +40,8 @@ pub mod websocket;
 
 mod metered;
 
+mod framing;
+
 pub mod sockjs;
 
 mod connection;

@@ -84,6 +84,9 @@ impl User {
 
     /// The SEND that is due, if one is.
     fn next_due(&mut self, run: &Run, now: Instant) -> Option<Frame> {
+        if run.hush.is_cancelled() {
+            return None;
+        }
         let due = run.schedule.due(self.turn, self.sent)?;
         let late = now.checked_duration_since(run.start + due)?;
         let stamp = Stamp {
@@ -138,7 +141,7 @@ pub(crate) fn pace(run: &Run, turns: &[Arc<Notify>]) {
             if wait.is_zero() {
                 break;
             }
-            if run.stop.is_cancelled() {
+            if run.stop.is_cancelled() || run.hush.is_cancelled() {
                 return;
             }
             std::thread::park_timeout(wait.min(Duration::from_secs(1)));

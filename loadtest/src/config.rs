@@ -11,8 +11,10 @@ use shared::config::positive_duration;
 use crate::body;
 use crate::pass::PassArgs;
 
+mod attack;
 mod chaos;
 
+pub(crate) use attack::{AttackArgs, Program};
 pub(crate) use chaos::ChaosArgs;
 
 /// Sends messages to Roomcast at a fixed rate, measures how long they take, and proves that none
@@ -58,6 +60,20 @@ pub(crate) enum Load {
     /// could not be reached.
     #[command(after_help = chaos::EXAMPLES)]
     Chaos(Box<ChaosArgs>),
+
+    /// Thousands of hostile connections, while a hundred honest users go on.
+    ///
+    /// Starts a server by itself for each kind of attack, lets honest users send and receive, opens
+    /// the hostile connections, holds them, and releases them. Shows what the server's memory, CPU
+    /// time and descriptors were before, during and after, how it ended the hostile connections, and
+    /// what the honest users noticed. KIND is what the hostile connections do; all kinds where none is
+    /// named. --list says what there is.
+    ///
+    /// Exit code 0: the server lived, did not panic, lost no honest message, refused no honest user,
+    /// and gave its memory back. 1: it did not, in one of these. 64: a flag is wrong. 69: a program
+    /// that is needed is missing, or the server could not be reached.
+    #[command(after_help = attack::EXAMPLES)]
+    Attack(Box<AttackArgs>),
 }
 
 const EXAMPLES: &str = "\

@@ -1,5 +1,6 @@
 //! Load for Roomcast: measures it, and proves that nothing was lost on the way.
 
+mod attack;
 mod body;
 mod chaos;
 mod client;
@@ -24,6 +25,7 @@ async fn main() {
         match load {
             Load::Rooms(args) => rooms(&args).await,
             Load::Chaos(args) => chaos::chaos(&args).await,
+            Load::Attack(args) => attack::attack(&args).await,
         }
     })
     .await

@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use crate::body::Bodies;
 use crate::client::{User, open, pace};
-use crate::config::{NamedPid, RoomsArgs};
+use crate::config::{NamedPid, ReceiptAfter, RoomsArgs};
 use crate::connection::{ClientError, Connection};
 use crate::cpu;
 use crate::history;
@@ -90,7 +90,7 @@ pub(crate) async fn rooms(args: &RoomsArgs) -> Result<Report, Failure> {
     let start = Instant::now() + HEAD_START;
     let run = Arc::new(Run::new(start, schedule, bodies, seats, names, &turns));
 
-    let mut users = users(args, &run, &turns, connections, room_name);
+    let mut users = users(args.receipt_after, &run, &turns, connections, room_name);
     let mut cut_off = BTreeMap::new();
     let end = start + args.duration + args.settle;
     loop {
@@ -148,8 +148,10 @@ pub(crate) async fn rooms(args: &RoomsArgs) -> Result<Report, Failure> {
     ))
 }
 
-fn users(
-    args: &RoomsArgs,
+/// Starts everybody, each with a connection, and the pacer who wakes them. `turns` has a user's number
+/// for each place in the order of sending.
+pub(crate) fn users(
+    receipt_after: Option<ReceiptAfter>,
     run: &Arc<Run>,
     turns: &[u32],
     connections: Vec<Connection>,
@@ -172,7 +174,7 @@ fn users(
             sent: 0,
             due: Arc::clone(&bells[turn]),
             destination: format!("/app/rooms/{}", room_name(seat.room)),
-            receipt_after: args.receipt_after,
+            receipt_after,
         };
         users.spawn(user.drive(connection, Arc::clone(run)));
     }
@@ -181,7 +183,11 @@ fn users(
     users
 }
 
-fn note(cut_off: &mut BTreeMap<String, u64>, ended: Result<Result<(), ClientError>, JoinError>) {
+/// Counts a user who did not end as it was told to.
+pub(crate) fn note(
+    cut_off: &mut BTreeMap<String, u64>,
+    ended: Result<Result<(), ClientError>, JoinError>,
+) {
     let reason = match ended {
         Ok(Ok(())) => return,
         Ok(Err(error)) => error.to_string(),

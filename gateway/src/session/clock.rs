@@ -22,6 +22,12 @@ impl Session {
         }
     }
 
+    /// A message of the client's transport has begun, whose octets come when it is whole.
+    pub fn begun(&mut self, now: Instant) {
+        self.last_read = now;
+        self.begun_since.get_or_insert(now);
+    }
+
     /// Octets went to the client.
     pub fn wrote(&mut self, now: Instant) {
         self.last_write = now;
@@ -59,6 +65,7 @@ impl Session {
                 self.last_read = now;
             }
             self.unfinished_since = self.unfinished_since.map(|_| now);
+            self.begun_since = self.begun_since.map(|_| now);
             return;
         }
         if self.incoming_due() <= now {
@@ -98,7 +105,8 @@ impl Session {
     }
 
     fn frame_due(&self) -> Option<Instant> {
-        let since = self.unfinished_since?;
+        let begun = [self.unfinished_since, self.begun_since];
+        let since = begun.into_iter().flatten().min()?;
         Some(since + self.settings.frame_deadline)
     }
 

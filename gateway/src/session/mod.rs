@@ -91,6 +91,8 @@ pub struct Session {
     control_rate: Option<Rate>,
     /// Since when a frame has been incomplete although everything was read.
     unfinished_since: Option<Instant>,
+    /// Since when a message of the transport has been half there.
+    begun_since: Option<Instant>,
     heart_beat: HeartBeat,
     last_read: Instant,
     last_write: Instant,
@@ -160,6 +162,7 @@ impl Session {
             rate: settings.send_rate.map(Rate::new),
             control_rate: settings.control_rate.map(Rate::new),
             unfinished_since: None,
+            begun_since: None,
             heart_beat: HeartBeat {
                 outgoing: None,
                 incoming: None,
@@ -175,6 +178,7 @@ impl Session {
     /// Octets from the client: a whole WebSocket message, whose borders mean nothing to STOMP.
     pub fn receive(&mut self, now: Instant, octets: &[u8]) {
         self.last_read = now;
+        self.begun_since = None;
         if self.is_ending() {
             return;
         }

@@ -121,7 +121,7 @@ async fn echo(mut socket: impl Transport) {
     loop {
         match socket.next().await {
             Incoming::Data(octets) => socket.queue(Outgoing::Binary(octets)).unwrap(),
-            Incoming::Flushed | Incoming::Alive => {}
+            Incoming::Flushed | Incoming::Alive | Incoming::Begun => {}
             _ => return socket.close(1000, "", DEADLINE).await,
         }
     }

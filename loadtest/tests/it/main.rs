@@ -4,6 +4,7 @@
     reason = "a test fails by panicking"
 )]
 
+mod attack;
 mod chaos;
 mod chaos_load;
 mod command_line;
