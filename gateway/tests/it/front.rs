@@ -23,7 +23,7 @@ use tokio_rustls::rustls::ClientConfig;
 
 use crate::serving::{DEADLINE, Serving, head, serving, serving_to};
 
-/// The server's end of its clients' octets, over TLS or not.
+/// The client's end of a connection, over TLS or not.
 trait Wire: AsyncRead + AsyncWrite + Unpin {}
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Wire for S {}
@@ -34,16 +34,18 @@ struct Tell;
 impl Serve for Tell {
     fn serve<T: Transport>(
         &self,
-        mut transport: T,
+        transport: T,
         peer: Peer,
     ) -> impl Future<Output = ()> + Send + 'static {
-        async move {
-            let told = peer.address.to_string();
-            transport.queue(Outgoing::Binary(told.into())).unwrap();
-            while transport.next().await == Incoming::Alive {}
-            transport.close(1000, "", DEADLINE).await;
-        }
+        tell(transport, peer)
     }
+}
+
+async fn tell(mut transport: impl Transport, peer: Peer) {
+    let told = peer.address.to_string();
+    transport.queue(Outgoing::Binary(told.into())).unwrap();
+    while transport.next().await == Incoming::Alive {}
+    transport.close(1000, "", DEADLINE).await;
 }
 
 /// A server that tells each client its address.
