@@ -10,6 +10,7 @@ mod attach;
 mod binary;
 mod ephemeral;
 mod fetch;
+mod front;
 mod gaps;
 mod history;
 mod http;

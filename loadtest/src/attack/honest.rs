@@ -17,6 +17,7 @@ use crate::client;
 use crate::config::GatewayUrl;
 use crate::connection::{ClientError, Connection};
 use crate::ledger::Faults;
+use crate::pass::Pass;
 use crate::report::Percentiles;
 use crate::run::{Run, Schedule, Seating};
 use crate::scenario;
@@ -93,7 +94,7 @@ impl Honest {
         let connecting = seats.iter().map(|seat| {
             let (user, room) = (&names[seat.user as usize], room_name(seat.room));
             async move {
-                let opened = timeout(CONNECTING, client::open(gateway, user, &room)).await;
+                let opened = timeout(CONNECTING, client::open(gateway, &Pass::default(), user, &room)).await;
                 let opened = opened.map_err(|_| "no answer in time".to_owned());
                 let opened = opened.and_then(|opened| opened.map_err(|error| error.to_string()));
                 opened.map_err(|why| Failure::Unavailable(format!("{}: {why}", gateway.as_str())))
@@ -200,8 +201,8 @@ async fn newcomers(gateway: GatewayUrl, prefix: String, door: Arc<Mutex<Door>>) 
         let user = format!("{prefix}-newcomer");
         coming.spawn(async move {
             let connecting = async {
-                let mut connection = Connection::dial(&gateway, None).await?;
-                connection.connect(&user, Duration::ZERO).await?;
+                let mut connection = Connection::dial(&gateway, &Pass::default(), None).await?;
+                connection.connect(&user, &Pass::default(), Duration::ZERO).await?;
                 Ok::<_, ClientError>(connection)
             };
             let connected = timeout(CONNECTING, connecting).await;

@@ -13,3 +13,4 @@ mod store_conformance_mongo;
 mod store_conformance_mongo_set;
 mod store_conformance_rights;
 mod store_conformance_sqlite;
+mod tls;
