@@ -12,6 +12,7 @@ mod gaps;
 mod history;
 mod http;
 mod large;
+mod leaks;
 mod openapi;
 mod outages;
 mod post;
