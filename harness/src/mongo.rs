@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use mongodb::bson::{Document, doc};
+use futures_util::TryStreamExt;
+use mongodb::bson::doc;
+pub use mongodb::bson::{Bson, Document};
 use mongodb::options::{ClientOptions, ServerAddress};
 use mongodb::{Client, error};
 use tokio::sync::OnceCell;
@@ -143,6 +145,38 @@ impl Mongo {
     /// The URL of a database.
     pub fn url(&self, database: &str) -> String {
         format!("mongodb://{}/{database}?replicaSet=rs0", self.host())
+    }
+
+    /// The URL of a database for a user who has just been given this password.
+    ///
+    /// # Panics
+    /// When the server does not take the user.
+    pub async fn url_with(&self, database: &str, user: &str, password: &str) -> String {
+        self.command(doc! { "createUser": user, "pwd": password, "roles": ["root"] })
+            .await;
+        let host = self.host();
+        format!("mongodb://{user}:{password}@{host}/{database}?replicaSet=rs0&authSource=admin")
+    }
+
+    /// The names of a database's collections, sorted.
+    ///
+    /// # Panics
+    /// When the server does not answer.
+    pub async fn collections(&self, database: &str) -> Vec<String> {
+        let database = self.client().database(database);
+        let mut names = database.list_collection_names().await.expect("it answers");
+        names.sort();
+        names
+    }
+
+    /// All documents of a collection, in no order.
+    ///
+    /// # Panics
+    /// When the server does not answer.
+    pub async fn documents(&self, database: &str, collection: &str) -> Vec<Document> {
+        let collection = self.client().database(database).collection(collection);
+        let found = collection.find(doc! {}).await.expect("it answers");
+        found.try_collect().await.expect("it answers")
     }
 
     /// The port that it listens on.

@@ -15,6 +15,7 @@ mod gaps;
 mod history;
 mod http;
 mod large;
+mod leaks;
 mod openapi;
 mod outages;
 mod post;

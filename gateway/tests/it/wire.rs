@@ -41,7 +41,7 @@ impl Wire {
         Self::open_at(&gateway.address).await
     }
 
-    async fn open_at(address: &str) -> Self {
+    pub(crate) async fn open_at(address: &str) -> Self {
         let stream = TcpStream::connect(address).await.unwrap();
         let url = format!("ws://{address}/ws");
         let request = ClientRequestBuilder::new(url.parse().unwrap());

@@ -115,6 +115,45 @@ async fn what_is_not_there_is_said_plainly() {
 }
 
 #[tokio::test]
+async fn nothing_but_three_paths_is_served_whatever_is_asked_for() {
+    let admin = start().await;
+    let head = "HTTP/1.1 404 Not Found\r\n";
+    for path in [
+        "/",
+        "/metrics/",
+        "//metrics",
+        "/METRICS",
+        "/metrics/../livez",
+        "/%6detrics",
+        "/livez/x",
+        "/ws",
+        "/api/rooms/r/messages",
+        "/debug/pprof/heap",
+        "/env",
+        "/config",
+        "/quit",
+        "*",
+        "/%2e%2e/etc/passwd",
+    ] {
+        for method in ["GET", "POST", "DELETE", "TRACE", "OPTIONS"] {
+            let answer = admin.ask(&format!("{method} {path}")).await;
+            let is_nothing = answer.starts_with(head) || answer.starts_with("HTTP/1.1 400 ");
+            assert!(is_nothing, "{method} {path}: {answer}");
+            assert!(!answer.contains("roomcast_"), "{method} {path}: {answer}");
+        }
+    }
+    for path in ["/metrics", "/livez", "/readyz"] {
+        for method in ["POST", "PUT", "DELETE", "PATCH", "TRACE", "OPTIONS"] {
+            let answer = admin.ask(&format!("{method} {path}")).await;
+            assert!(
+                answer.starts_with("HTTP/1.1 405 "),
+                "{method} {path}: {answer}"
+            );
+        }
+    }
+}
+
+#[tokio::test]
 async fn an_address_in_use_is_named() {
     let admin = start().await;
     let failure = listen::bind("--admin-listen", admin.address)
