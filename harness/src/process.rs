@@ -151,6 +151,11 @@ impl Process {
         self.signal("INT").await;
     }
 
+    /// Asks it to read its files anew, with SIGHUP.
+    pub async fn hang_up(&self) {
+        self.signal("HUP").await;
+    }
+
     /// Stops it where it is, with SIGSTOP: its connections stay open and silent.
     pub async fn pause(&self) {
         self.signal("STOP").await;
