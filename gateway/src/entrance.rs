@@ -28,12 +28,12 @@ impl Entrance {
     pub async fn open(
         settings: &Settings,
         store: Arc<dyn Store>,
-        _metrics: &Metrics,
+        metrics: &Metrics,
     ) -> Result<Self, Failure> {
         Ok(Self {
             front: Front::open(&settings.front)?,
             guard: Guard::new(&settings.guard),
-            auth: Authenticator::open(&settings.auth).await?,
+            auth: Authenticator::open(&settings.auth, metrics).await?,
             access: Access::open(&settings.access, store).await?,
         })
     }

@@ -40,6 +40,11 @@ pub enum Verdict {
 pub struct Grants {}
 
 impl Grants {
+    /// Reads the claim of a token that names rooms.
+    pub fn from_claim(_claim: Option<&serde_json::Value>) -> Self {
+        Self::default()
+    }
+
     /// Whether they allow it.
     pub fn allow(&self, _room: &RoomName, _action: Action) -> bool {
         false

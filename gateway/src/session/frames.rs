@@ -21,13 +21,17 @@ pub(super) struct Refusal(pub(super) CloseReason, pub(super) String);
 
 impl Session {
     pub(super) fn handle(&mut self, now: Instant, frame: &Frame) {
-        let opening = matches!(self.state, State::Opening { .. });
+        let opening = match self.state {
+            State::Opening { deadline } => Some(deadline),
+            _ => None,
+        };
+        if let (Command::Connect | Command::Stomp, Some(deadline)) = (frame.command, opening) {
+            return self.connect(now, deadline, frame);
+        }
         let handled = match frame.command {
-            Command::Connect | Command::Stomp if opening => {
-                self.connect(now, frame);
-                return;
+            _ if opening.is_some() => {
+                refuse(CloseReason::NotConnected, "the first frame must be CONNECT")
             }
-            _ if opening => refuse(CloseReason::NotConnected, "the first frame must be CONNECT"),
             Command::Connect | Command::Stomp => refuse(
                 CloseReason::AlreadyConnected,
                 "this session is connected already",

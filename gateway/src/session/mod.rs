@@ -33,6 +33,7 @@ use shared::stomp::heartbeat::HeartBeat;
 use shared::stomp::{Command, Frame, Version};
 use shared::stomp::{Decoded, Decoder};
 
+use self::connect::Greeting;
 use self::output::{Outgoing, Output, Slot};
 use self::publication::InFlight;
 use self::rate::Rate;
@@ -40,7 +41,6 @@ use self::readings::Readings;
 use self::subscription::Subscription;
 use self::transaction::Transactions;
 use crate::access::{Action, Verdict};
-use crate::auth::{AuthError, Identity};
 use crate::close::CloseReason;
 use crate::config::Settings;
 use crate::outbox::Delivery;
@@ -65,6 +65,8 @@ pub struct Session {
     decoder: Decoder,
     version: Version,
     user: UserName,
+    /// When what the client has proved who it is with is good no longer.
+    expires: Option<Instant>,
     /// A frame that waits for a SUBSCRIBE before it to take effect.
     stalled: Option<Frame>,
     subscriptions: Vec<Subscription>,
@@ -94,6 +96,11 @@ enum State {
     /// CONNECT has not come yet; it must, by then.
     Opening {
         deadline: Instant,
+    },
+    /// It has, and who the client is is being found out, by then; frames behind it wait.
+    Authenticating {
+        deadline: Instant,
+        greeting: Greeting,
     },
     Open,
     /// DISCONNECT has come; what is in flight is finished first.
@@ -134,6 +141,7 @@ impl Session {
             decoder: Decoder::new(settings.frame_limits()),
             version: Version::V1_0,
             user: anonymous(),
+            expires: None,
             stalled: None,
             subscriptions: Vec::new(),
             ended: VecDeque::new(),
@@ -173,18 +181,6 @@ impl Session {
             return self.flooded(None);
         }
         self.decoder.feed(octets);
-        self.take_frames(now);
-    }
-
-    /// The answer to [`Output::Authenticate`].
-    pub fn authenticated(&mut self, now: Instant, who: Result<Identity, AuthError>) {
-        if self.closing().is_some() {
-            return;
-        }
-        match who {
-            Ok(identity) => self.user = identity.user,
-            Err(error) => self.fail(error.reason(), &error.to_string(), None),
-        }
         self.take_frames(now);
     }
 
@@ -315,6 +311,7 @@ impl Session {
     /// Whether more of the socket may be read.
     pub fn wants_input(&self) -> bool {
         self.stalled.is_none()
+            && !self.is_authenticating()
             && self.has_room()
             && self.outputs.len() < MAX_OUTPUTS
             && !self.is_ending()
@@ -323,7 +320,7 @@ impl Session {
     /// Handles what has been read. It stops only at what an answer will start it again from: for
     /// frames that have come the client may wait, and send nothing more.
     fn take_frames(&mut self, now: Instant) {
-        while self.has_room() && !self.is_ending() {
+        while self.has_room() && !self.is_authenticating() && !self.is_ending() {
             let frame = match self.stalled.take() {
                 Some(frame) => frame,
                 None => match self.decoder.next() {
@@ -359,6 +356,10 @@ impl Session {
             }
             self.handle(now, &frame);
         }
+    }
+
+    fn is_authenticating(&self) -> bool {
+        matches!(self.state, State::Authenticating { .. })
     }
 
     fn has_room(&self) -> bool {

@@ -6,6 +6,7 @@
 
 mod affinity;
 mod attach;
+mod auth;
 mod binary;
 mod ephemeral;
 mod fetch;
@@ -26,6 +27,7 @@ mod running;
 mod serving;
 mod session;
 mod session_acknowledgements;
+mod session_auth;
 mod session_limits;
 mod session_oracle;
 mod session_properties;
