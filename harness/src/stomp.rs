@@ -32,6 +32,8 @@ pub struct StompOptions {
     pub subprotocols: Vec<String>,
     /// `Origin` of the upgrade.
     pub origin: Option<String>,
+    /// More headers of the upgrade.
+    pub request_headers: Vec<(String, String)>,
     /// More headers of CONNECT.
     pub headers: Vec<(String, String)>,
 }
@@ -44,6 +46,7 @@ impl Default for StompOptions {
             heart_beat: (0, 0),
             subprotocols: vec!["v12.stomp".into()],
             origin: None,
+            request_headers: Vec::new(),
             headers: Vec::new(),
         }
     }
@@ -146,6 +149,9 @@ impl StompClient {
         }
         if let Some(origin) = &options.origin {
             request = request.with_header("Origin", origin);
+        }
+        for (name, value) in &options.request_headers {
+            request = request.with_header(name, value);
         }
         let opened = async {
             let stream = TcpStream::connect(address)
