@@ -33,7 +33,7 @@ impl Entrance {
         Ok(Self {
             front: Front::open(&settings.front, metrics)?,
             guard: Guard::new(&settings.guard),
-            auth: Authenticator::open(&settings.auth).await?,
+            auth: Authenticator::open(&settings.auth, metrics).await?,
             access: Access::open(&settings.access, store, metrics).await?,
         })
     }

@@ -41,8 +41,9 @@ async fn main() {
 }
 
 async fn serve(args: Args) -> Result<(), Failure> {
-    let settings =
+    let mut settings =
         Settings::from_args(&args.gateway).map_err(|e| Failure::Config(e.to_string()))?;
+    settings.auth.connect_timeout = args.common.connect_timeout;
     let broker_settings = args.common.broker_settings(None)?;
     let store_settings = args.common.store_settings(None)?;
     let stop = shutdown::signal();
@@ -58,13 +59,13 @@ async fn serve(args: Args) -> Result<(), Failure> {
     let opened = async {
         let store = store::open(&store_settings).await?;
         let broker = broker::open(&broker_settings, &metrics, Earlier::default()).await?;
-        Ok::<_, Failure>((broker, store))
+        let entrance = Entrance::open(&settings, Arc::clone(&store), &metrics).await?;
+        Ok::<_, Failure>((broker, store, entrance))
     };
-    let (broker, store) = tokio::select! {
+    let (broker, store, entrance) = tokio::select! {
         opened = opened => opened?,
         () = stop.cancelled() => return Ok(()),
     };
-    let entrance = Entrance::open(&settings, Arc::clone(&store), &metrics).await?;
     let parts = Parts {
         name: "gateway",
         listener,

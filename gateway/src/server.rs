@@ -84,7 +84,7 @@ impl<C: Serve> Server<C> {
             stop.clone(),
         );
         Self {
-            api: Api::new(Arc::clone(&settings), past),
+            api: Api::new(Arc::clone(&settings), Arc::clone(&entrance), past),
             settings,
             entrance,
             metrics,

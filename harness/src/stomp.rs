@@ -38,6 +38,8 @@ pub struct StompOptions {
     pub subprotocols: Vec<String>,
     /// `Origin` of the upgrade.
     pub origin: Option<String>,
+    /// More headers of the upgrade.
+    pub request_headers: Vec<(String, String)>,
     /// More headers of CONNECT.
     pub headers: Vec<(String, String)>,
     /// Whom to trust, for a `wss://` URL: see [`Authority::client`](crate::Authority::client).
@@ -52,6 +54,7 @@ impl Default for StompOptions {
             heart_beat: (0, 0),
             subprotocols: vec!["v12.stomp".into()],
             origin: None,
+            request_headers: Vec::new(),
             headers: Vec::new(),
             tls: None,
         }
@@ -167,6 +170,9 @@ impl StompClient {
         }
         if let Some(origin) = &options.origin {
             request = request.with_header("Origin", origin);
+        }
+        for (name, value) in &options.request_headers {
+            request = request.with_header(name, value);
         }
         let opened = async {
             let stream = TcpStream::connect(address)

@@ -9,7 +9,9 @@ use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use jsonwebtoken::jwk::Jwk;
 use jsonwebtoken::{Algorithm, EncodingKey, crypto};
-use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_ED25519, PKCS_RSA_SHA256, RsaKeySize};
+use rcgen::{
+    CertificateParams, KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_ED25519, PKCS_RSA_SHA256, RsaKeySize,
+};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -105,21 +107,33 @@ impl Issuer {
     /// # Panics
     /// When it is a secret.
     pub fn private(&self) -> String {
-        self.key_pair().serialize_pem()
+        self.pair().serialize_pem()
     }
 
-    /// The pair, to make certificates of.
+    /// A certificate of the public key, as PEM.
     ///
     /// # Panics
     /// When it is a secret.
-    pub fn key_pair(&self) -> &KeyPair {
+    pub fn certificate(&self) -> String {
+        CertificateParams::default()
+            .self_signed(self.pair())
+            .expect("the key can sign")
+            .pem()
+    }
+
+    fn pair(&self) -> &KeyPair {
         self.pair.as_ref().expect("a secret has no two halves")
     }
 
     /// What the gateway checks tokens by, as a JWK.
     pub fn jwk(&self) -> Value {
-        let jwk = Jwk::from_encoding_key(&self.signing, self.algorithm);
-        let mut jwk = serde_json::to_value(jwk.expect("the key is good")).expect("it is JSON");
+        let mut jwk = if self.algorithm == Algorithm::EdDSA {
+            let x = BASE64_URL_SAFE_NO_PAD.encode(self.pair().public_key_raw());
+            json!({"kty": "OKP", "crv": "Ed25519", "alg": "EdDSA", "x": x})
+        } else {
+            let jwk = Jwk::from_encoding_key(&self.signing, self.algorithm);
+            serde_json::to_value(jwk.expect("the key is good")).expect("a JWK is JSON")
+        };
         if let Some(kid) = &self.kid {
             jwk["kid"] = json!(kid);
         }

@@ -60,8 +60,9 @@ async fn main() {
 }
 
 async fn serve(args: Args) -> Result<(), Failure> {
-    let settings =
+    let mut settings =
         Settings::from_args(&args.gateway).map_err(|e| Failure::Config(e.to_string()))?;
+    settings.auth.connect_timeout = args.common.connect_timeout;
     let broker_settings = args.common.broker_settings(Some(BrokerUrl::Memory))?;
     let file = args.data_dir.join("messages.db");
     let mut store_settings = args.common.store_settings(Some(StoreUrl::Sqlite(file)))?;
@@ -88,9 +89,10 @@ async fn serve(args: Args) -> Result<(), Failure> {
             BrokerUrl::Redis(_) => Earlier::default(),
         };
         let broker = broker::open(&broker_settings, &metrics, earlier).await?;
-        Ok::<_, Failure>((broker, store))
+        let entrance = Entrance::open(&settings, Arc::clone(&store), &metrics).await?;
+        Ok::<_, Failure>((broker, store, entrance))
     };
-    let (broker, store) = tokio::select! {
+    let (broker, store, entrance) = tokio::select! {
         opened = opened => opened?,
         () = stop.cancelled() => return Ok(()),
     };
@@ -105,7 +107,6 @@ async fn serve(args: Args) -> Result<(), Failure> {
         readiness.latch("persister"),
         persister_stop.clone(),
     ));
-    let entrance = Entrance::open(&settings, Arc::clone(&store), &metrics).await?;
     let parts = Parts {
         name: "roomcast",
         listener,

@@ -10,7 +10,7 @@ use serde::{Deserialize, Deserializer};
 use shared::message::{Draft, Headers, IdempotencyKey, InvalidName, RoomName, Series, UserName};
 use shared::stomp::Limits;
 
-use crate::session::anonymous;
+use crate::auth::Identity;
 use crate::session::message::is_forwarded;
 
 /// The JSON. What is `null` counts as not given.
@@ -29,7 +29,7 @@ pub(super) struct MessageJson {
 struct HeadersJson(Headers);
 
 impl MessageJson {
-    /// The message, with the key that it has from elsewhere. Its body, content type and headers
+    /// The message of who posts it, with the key that it has from elsewhere. Its body, content type and headers
     /// together keep the limit of a frame, and its headers those of a frame's.
     ///
     /// # Errors
@@ -38,6 +38,7 @@ impl MessageJson {
         self,
         room: RoomName,
         key: Option<IdempotencyKey>,
+        who: &Identity,
         limits: Limits,
     ) -> Result<Draft, DraftError> {
         let idempotency_key = match self.idempotency_key {
@@ -50,9 +51,13 @@ impl MessageJson {
                 Some(own)
             }
         };
-        let sender = self
-            .sender
-            .map_or_else(|| Ok(anonymous()), |sender| UserName::parse(&sender))?;
+        let sender = match self.sender {
+            None => who.user.clone(),
+            Some(sender) => UserName::parse(&sender)?,
+        };
+        if sender != who.user && !who.is_backend {
+            return Err(DraftError::Sender);
+        }
         let body = match (self.body, self.body_base64) {
             (Some(text), None) => text.into_bytes(),
             (None, Some(text)) => BASE64_STANDARD
@@ -112,6 +117,8 @@ fn check(name: &str, value: &str, limits: Limits) -> Result<usize, DraftError> {
 pub(super) enum DraftError {
     #[error("The body must be a JSON object.")]
     NoObject,
+    #[error("The sender is the token's user; only a token of the application may name another.")]
+    Sender,
     #[error("Give body or bodyBase64, one of them.")]
     Bodies,
     #[error("bodyBase64 must be base64 (RFC 4648, section 4) with its padding.")]

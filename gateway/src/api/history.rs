@@ -13,16 +13,24 @@ use hyper::StatusCode;
 use serde::{Serialize, Serializer};
 use shared::message::{Headers, Message, MessageId, Span};
 
-use super::bad_request;
+use super::{bad_request, denied};
+use crate::access::{Access, Action};
 use crate::answer::{Answer, error, json, unavailable};
+use crate::auth::Identity;
 use crate::past::{Past, PastError, PastPage};
 
 /// Messages of one answer at most.
 const MAX_LIMIT: usize = 200;
 const DEFAULT_LIMIT: usize = 50;
 
-/// Answers with a page of the past of `room` (percent-encoded).
-pub(super) async fn answer(room: &str, query: &str, past: &Past) -> Answer {
+/// Answers with a page of the past of `room` (percent-encoded), where who asks may read it.
+pub(super) async fn answer(
+    room: &str,
+    query: &str,
+    who: &Identity,
+    access: &Access,
+    past: &Past,
+) -> Answer {
     let room = match super::room(room) {
         Ok(room) => room,
         Err(invalid) => return bad_request(&format!("The room is impossible: {invalid}.")),
@@ -31,6 +39,10 @@ pub(super) async fn answer(room: &str, query: &str, past: &Past) -> Answer {
         Ok(question) => question,
         Err(wrong) => return bad_request(&wrong.to_string()),
     };
+    let verdict = access.check(who, &room, Action::History).await;
+    if let Some(denied) = denied(verdict) {
+        return denied;
+    }
     match past.read(&room, span, limit).await {
         Ok(page) => match serde_json::to_vec(&PageJson::from(&page)) {
             Ok(body) => json(StatusCode::OK, body),

@@ -11,8 +11,9 @@ use std::sync::Arc;
 
 use hyper::body::Body;
 use hyper::header::{
-    ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
-    ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ALLOW, VARY,
+    ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
+    ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ALLOW,
+    VARY, WWW_AUTHENTICATE,
 };
 use hyper::{Method, Request, StatusCode};
 use percent_encoding::percent_decode_str;
@@ -20,8 +21,12 @@ use shared::message::{InvalidName, RoomName};
 
 use self::post::Posts;
 use crate::Gateway;
-use crate::answer::{Answer, empty, error, method_not_allowed, set};
+use crate::access::Verdict;
+use crate::answer::{Answer, empty, error, method_not_allowed, set, unavailable};
+use crate::auth::{AuthError, Credentials, Identity, Token};
+use crate::close::CloseReason;
 use crate::config::Settings;
+use crate::entrance::Entrance;
 use crate::origin;
 use crate::pages::Page;
 use crate::past::Past;
@@ -37,6 +42,7 @@ pub(crate) const DESCRIPTION: Page = Page {
 /// The API of one server.
 pub(crate) struct Api {
     settings: Arc<Settings>,
+    entrance: Arc<Entrance>,
     past: Arc<Past>,
     posts: Option<Posts>,
 }
@@ -51,9 +57,10 @@ pub(crate) fn room_in(path: &str) -> Option<&str> {
 
 impl Api {
     /// The past only.
-    pub(crate) fn new(settings: Arc<Settings>, past: Arc<Past>) -> Self {
+    pub(crate) fn new(settings: Arc<Settings>, entrance: Arc<Entrance>, past: Arc<Past>) -> Self {
         Self {
             settings,
+            entrance,
             past,
             posts: None,
         }
@@ -72,16 +79,33 @@ impl Api {
         &self,
         room: &str,
         request: Request<B>,
-        _peer: Peer,
+        peer: Peer,
     ) -> Answer {
         let (head, body) = request.into_parts();
         let query = head.uri.query().unwrap_or_default();
+        let query = &*self.entrance.auth.query(query);
         let page = self.settings.origins.judge(&head.headers);
         let mut answer = match (&head.method, &self.posts) {
-            (&Method::GET | &Method::HEAD, _) => history::answer(room, query, &self.past).await,
+            (&Method::GET | &Method::HEAD, _) => match self.identify(peer.token).await {
+                Ok(who) => {
+                    let access = &self.entrance.access;
+                    history::answer(room, query, &who, access, &self.past).await
+                }
+                Err(refusal) => refusal,
+            },
             (&Method::POST, Some(posts)) => {
-                let is_allowed = page != origin::Page::Foreign;
-                posts.answer(room, is_allowed, &head, body).await
+                let admitted = if page == origin::Page::Foreign {
+                    Err(error(
+                        StatusCode::FORBIDDEN,
+                        "bad-origin",
+                        "Pages of this origin may not send; --allowed-origin adds one.",
+                    ))
+                } else {
+                    self.identify(peer.token).await
+                };
+                posts
+                    .answer(room, query, &head.headers, admitted, body)
+                    .await
             }
             (&Method::OPTIONS, _) => {
                 let mut answer = empty(StatusCode::NO_CONTENT);
@@ -90,7 +114,7 @@ impl Api {
                 set(
                     &mut answer,
                     ACCESS_CONTROL_ALLOW_HEADERS,
-                    "Content-Type, Idempotency-Key",
+                    "Authorization, Content-Type, Idempotency-Key",
                 );
                 set(&mut answer, ACCESS_CONTROL_MAX_AGE, "600");
                 answer
@@ -103,9 +127,24 @@ impl Api {
             answer
                 .headers_mut()
                 .insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
-            set(&mut answer, ACCESS_CONTROL_EXPOSE_HEADERS, "Retry-After");
+            set(
+                &mut answer,
+                ACCESS_CONTROL_EXPOSE_HEADERS,
+                "Retry-After, WWW-Authenticate",
+            );
+            // Where a cookie counts, origins are named one by one: never any page of the web.
+            if self.entrance.auth.takes_cookie() {
+                set(&mut answer, ACCESS_CONTROL_ALLOW_CREDENTIALS, "true");
+            }
         }
         answer
+    }
+
+    /// Who asks, or the answer to who is nobody.
+    async fn identify(&self, token: Option<Token>) -> Result<Identity, Answer> {
+        let credentials = Credentials { login: None, token };
+        let who = self.entrance.auth.authenticate(credentials).await;
+        who.map_err(unauthorized)
     }
 
     fn methods(&self) -> &'static str {
@@ -120,6 +159,33 @@ impl Api {
 /// The room that stands percent-encoded in a path.
 fn room(encoded: &str) -> Result<RoomName, InvalidName> {
     RoomName::parse(&percent_decode_str(encoded).decode_utf8_lossy())
+}
+
+/// 401 (RFC 6750, section 3), or 503 where nobody can say who is who.
+fn unauthorized(reason: AuthError) -> Answer {
+    let (code, message) = (reason.reason().code(), reason.reason().message());
+    let challenge = match reason {
+        AuthError::Unavailable => return unavailable(code, message),
+        AuthError::Missing => "Bearer",
+        AuthError::Invalid => "Bearer error=\"invalid_token\"",
+        AuthError::Expired => {
+            "Bearer error=\"invalid_token\", error_description=\"The token has expired\""
+        }
+    };
+    let mut answer = error(StatusCode::UNAUTHORIZED, code, message);
+    set(&mut answer, WWW_AUTHENTICATE, challenge);
+    answer
+}
+
+/// The answer to who may not, where that is so: 403, or 503 where nobody can say. It is the same for
+/// every room.
+fn denied(verdict: Verdict) -> Option<Answer> {
+    let reason = verdict.denial()?;
+    let (code, message) = (reason.code(), reason.message());
+    Some(match reason {
+        CloseReason::Forbidden => error(StatusCode::FORBIDDEN, code, message),
+        _ => unavailable(code, message),
+    })
 }
 
 /// 400: something about the request itself, but for its body.

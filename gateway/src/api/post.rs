@@ -9,15 +9,16 @@ use std::sync::Arc;
 use hyper::StatusCode;
 use hyper::body::Body;
 use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName};
-use hyper::http::request::Parts;
 use serde_json::json;
 use shared::broker::PublishError;
 use shared::message::{Draft, IdempotencyKey, InvalidName, MessageId};
 
-use super::bad_request;
 use super::draft::{DraftError, MessageJson};
+use super::{bad_request, denied};
 use crate::Gateway;
+use crate::access::Action;
 use crate::answer::{Answer, error, json, unavailable};
+use crate::auth::Identity;
 use crate::body::{BodyError, Budget, Held};
 use crate::close::CloseReason;
 use crate::config::ReceiptAfter;
@@ -48,24 +49,32 @@ impl Posts {
         }
     }
 
-    /// Answers a POST to `room` (percent-encoded); `is_allowed` says whether the page that sends
-    /// it may, where it is one.
+    /// Answers a POST to `room` (percent-encoded) by who is admitted, or with the answer to who is
+    /// not.
     pub(super) async fn answer<B: Body>(
         &self,
         room: &str,
-        is_allowed: bool,
-        head: &Parts,
+        query: &str,
+        headers: &HeaderMap,
+        admitted: Result<Identity, Answer>,
         body: B,
     ) -> Answer {
         // Before anything is refused, so that the client is not cut off while it still sends.
         let deadline = self.gateway.settings.connect_deadline;
         let body = self.bodies.read(body, self.max_body_bytes, deadline).await;
-        if !is_allowed {
-            return Refusal::Origin.answer();
-        }
-        match self.draft(room, head, body) {
-            Ok((draft, until)) => self.publish(draft, until).await,
-            Err(refusal) => refusal.answer(),
+        let who = match admitted {
+            Ok(who) => who,
+            Err(refusal) => return refusal,
+        };
+        let (draft, until) = match self.draft(room, query, headers, &who, body) {
+            Ok(drafted) => drafted,
+            Err(refusal) => return refusal.answer(),
+        };
+        let access = &self.gateway.entrance.access;
+        let verdict = access.check(&who, &draft.room, Action::Send).await;
+        match denied(verdict) {
+            Some(denied) => denied,
+            None => self.publish(draft, until).await,
         }
     }
 
@@ -73,7 +82,9 @@ impl Posts {
     fn draft(
         &self,
         room: &str,
-        head: &Parts,
+        query: &str,
+        headers: &HeaderMap,
+        who: &Identity,
         body: Result<Held<'_>, BodyError>,
     ) -> Result<(Draft, ReceiptAfter), Refusal> {
         let Gateway {
@@ -81,10 +92,10 @@ impl Posts {
             guarantees,
             ..
         } = &*self.gateway;
-        check_type(&head.headers)?;
+        check_type(headers)?;
         let room = super::room(room)?;
-        let receipt = receipt(head.uri.query().unwrap_or_default())?;
-        let key = key(&head.headers)?;
+        let receipt = receipt(query)?;
+        let key = key(headers)?;
         let body = body?;
         // The decoder would take an array for the members in their order.
         if body.octets.trim_ascii_start().first() != Some(&b'{') {
@@ -92,7 +103,7 @@ impl Posts {
         }
         let message: MessageJson = serde_json::from_slice(&body.octets)?;
         let until = receipt.unwrap_or(settings.receipt_after);
-        let draft = message.draft(room, key, settings.frame_limits())?;
+        let draft = message.draft(room, key, who, settings.frame_limits())?;
         Ok((draft, until.due(*guarantees, false)))
     }
 
@@ -177,8 +188,6 @@ fn key(headers: &HeaderMap) -> Result<Option<IdempotencyKey>, Refusal> {
 /// Why a request is not published.
 #[derive(Debug, thiserror::Error)]
 enum Refusal {
-    #[error("Pages of this origin may not send; --allowed-origin adds one.")]
-    Origin,
     #[error("The Content-Type must be application/json.")]
     Type,
     #[error("The body must come without a Content-Encoding.")]
@@ -202,7 +211,6 @@ impl Refusal {
         // What a library says of JSON may quote it.
         let message: String = self.to_string().chars().take(500).collect();
         match self {
-            Self::Origin => error(StatusCode::FORBIDDEN, "bad-origin", &message),
             Self::Type | Self::Encoding => error(
                 StatusCode::UNSUPPORTED_MEDIA_TYPE,
                 "unsupported-media-type",
@@ -210,6 +218,11 @@ impl Refusal {
             ),
             Self::Query | Self::Repeated | Self::Name(_) => bad_request(&message),
             Self::Body(error) => error.answer(),
+            Self::Draft(DraftError::Sender) => error(
+                StatusCode::FORBIDDEN,
+                CloseReason::Forbidden.code(),
+                &message,
+            ),
             Self::Draft(DraftError::TooLarge { .. }) => {
                 error(StatusCode::PAYLOAD_TOO_LARGE, "message-too-large", &message)
             }

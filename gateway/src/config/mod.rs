@@ -147,7 +147,7 @@ impl Settings {
             listen: args.listen,
             origins: Origins(args.allowed_origins.clone()),
             sockjs_client_url: args.sockjs_client_url.clone(),
-            auth: AuthSettings::from_args(&args.auth)?,
+            auth: AuthSettings::from_args(&args.auth, &Origins(args.allowed_origins.clone()))?,
             access: AccessSettings::from_args(&args.access, args.auth.auth)?,
             front: FrontSettings::from_args(&args.front)?,
             guard: GuardSettings::from_args(&args.guard)?,

@@ -35,14 +35,21 @@ impl Session {
 
     /// The time that [`Self::timeout`] named has come.
     pub fn tick(&mut self, now: Instant) {
-        if let State::Opening { deadline } = self.state
-            && now >= deadline
-        {
-            self.fail(
-                CloseReason::ConnectTimeout,
-                "no CONNECT frame has come",
-                None,
-            );
+        match &self.state {
+            State::Opening { deadline } if now >= *deadline => {
+                let detail = "no CONNECT frame has come";
+                self.fail(CloseReason::ConnectTimeout, detail, None);
+            }
+            State::Authenticating { deadline, .. } if now >= *deadline => {
+                let detail = "the token could not be checked in time";
+                self.fail(CloseReason::AuthUnavailable, detail, None);
+            }
+            // One that is leaving, or sent away, only finishes what it had sent before.
+            State::Open if self.expires.is_some_and(|expires| now >= expires) => {
+                let detail = CloseReason::TokenExpired.message();
+                self.fail(CloseReason::TokenExpired, detail, None);
+            }
+            _ => {}
         }
         if self.closing().is_some() {
             return;
@@ -81,13 +88,14 @@ impl Session {
 
     /// When [`Self::tick`] is due at the latest.
     pub fn timeout(&self) -> Option<Instant> {
-        let opening = match self.state {
-            State::Opening { deadline } => Some(deadline),
+        let state = match &self.state {
+            State::Opening { deadline } | State::Authenticating { deadline, .. } => Some(*deadline),
+            State::Open => self.expires,
             State::Closed(_) => return None,
             _ => None,
         };
         let dues = [
-            opening,
+            state,
             self.outgoing_due(),
             self.ping_due(),
             self.frame_due(),

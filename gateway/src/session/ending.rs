@@ -8,7 +8,10 @@ use crate::close::CloseReason;
 
 impl Session {
     pub(super) fn is_ending(&self) -> bool {
-        !matches!(self.state, State::Opening { .. } | State::Open)
+        !matches!(
+            self.state,
+            State::Opening { .. } | State::Authenticating { .. } | State::Open
+        )
     }
 
     pub(super) fn finish_if_idle(&mut self) {
@@ -23,7 +26,10 @@ impl Session {
                 self.close(CloseReason::ClientDisconnected);
             }
             State::Draining => self.close(CloseReason::Restart),
-            State::Opening { .. } | State::Open | State::Closed(_) => {}
+            State::Opening { .. }
+            | State::Authenticating { .. }
+            | State::Open
+            | State::Closed(_) => {}
         }
     }
 

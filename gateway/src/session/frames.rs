@@ -32,13 +32,18 @@ pub(super) enum Handled {
 
 impl Session {
     pub(super) fn handle(&mut self, now: Instant, frame: &Frame) -> Handled {
-        let opening = matches!(self.state, State::Opening { .. });
+        let opening = match self.state {
+            State::Opening { deadline } => Some(deadline),
+            _ => None,
+        };
+        if let (Command::Connect | Command::Stomp, Some(deadline)) = (frame.command, opening) {
+            self.connect(now, deadline, frame);
+            return Handled::Done;
+        }
         let handled = match frame.command {
-            Command::Connect | Command::Stomp if opening => {
-                self.connect(now, frame);
-                return Handled::Done;
+            _ if opening.is_some() => {
+                refuse(CloseReason::NotConnected, "the first frame must be CONNECT")
             }
-            _ if opening => refuse(CloseReason::NotConnected, "the first frame must be CONNECT"),
             Command::Connect | Command::Stomp => refuse(
                 CloseReason::AlreadyConnected,
                 "this session is connected already",
@@ -187,7 +192,7 @@ impl Session {
             room: room.clone(),
             address: address.clone(),
         });
-        self.subscriptions.push(Subscription::new(
+        let subscription = Subscription::new(
             slot,
             room,
             address,
@@ -195,8 +200,8 @@ impl Session {
             Window::new(mode, self.settings.max_unacknowledged),
             past,
             receipt,
-            term,
-        ));
+        );
+        self.subscriptions.push(subscription.allowed(term));
         Ok(Handled::Done)
     }
 

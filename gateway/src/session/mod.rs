@@ -36,6 +36,7 @@ use shared::stomp::heartbeat::HeartBeat;
 use shared::stomp::{Command, Frame, Version};
 use shared::stomp::{Decoded, Decoder};
 
+use self::connect::Greeting;
 use self::frames::Handled;
 use self::output::{Outgoing, Output, Slot};
 use self::permit::Permits;
@@ -45,7 +46,6 @@ use self::readings::Readings;
 use self::refusals::Told;
 use self::subscription::Subscription;
 use self::transaction::Transactions;
-use crate::auth::{AuthError, Identity};
 use crate::close::CloseReason;
 use crate::config::Settings;
 use crate::outbox::Delivery;
@@ -74,6 +74,8 @@ pub struct Session {
     /// When a subscription has to be asked for again.
     review_due: Option<Instant>,
     told: Told,
+    /// When what the client has proved who it is with is good no longer.
+    expires: Option<Instant>,
     /// A frame that waits for a SUBSCRIBE before it to take effect, or to be allowed.
     stalled: Option<Frame>,
     subscriptions: Vec<Subscription>,
@@ -105,6 +107,11 @@ enum State {
     /// CONNECT has not come yet; it must, by then.
     Opening {
         deadline: Instant,
+    },
+    /// It has, and who the client is is being found out, by then; frames behind it wait.
+    Authenticating {
+        deadline: Instant,
+        greeting: Greeting,
     },
     Open,
     /// DISCONNECT has come; what is in flight is finished first.
@@ -148,6 +155,7 @@ impl Session {
             permits: Permits::new(settings.access.source),
             review_due: None,
             told: Told::default(),
+            expires: None,
             stalled: None,
             subscriptions: Vec::new(),
             ended: VecDeque::new(),
@@ -189,21 +197,6 @@ impl Session {
             return self.flooded(None);
         }
         self.decoder.feed(octets);
-        self.take_frames(now);
-    }
-
-    /// The answer to [`Output::Authenticate`].
-    pub fn authenticated(&mut self, now: Instant, who: Result<Identity, AuthError>) {
-        if self.closing().is_some() {
-            return;
-        }
-        match who {
-            Ok(identity) => {
-                self.user = identity.user.clone();
-                self.permits.identify(identity);
-            }
-            Err(error) => self.fail(error.reason(), &error.to_string(), None),
-        }
         self.take_frames(now);
     }
 
@@ -316,6 +309,7 @@ impl Session {
     /// Whether more of the socket may be read.
     pub fn wants_input(&self) -> bool {
         self.stalled.is_none()
+            && !self.is_authenticating()
             && self.has_room()
             && self.outputs.len() < MAX_OUTPUTS
             && !self.is_ending()
@@ -324,7 +318,7 @@ impl Session {
     /// Handles what has been read. It stops only at what an answer will start it again from: for
     /// frames that have come the client may wait, and send nothing more.
     fn take_frames(&mut self, now: Instant) {
-        while self.has_room() && !self.is_ending() {
+        while self.has_room() && !self.is_authenticating() && !self.is_ending() {
             let frame = match self.stalled.take() {
                 Some(frame) => frame,
                 None => match self.decoder.next() {
@@ -364,6 +358,10 @@ impl Session {
             }
             self.permits.resume();
         }
+    }
+
+    fn is_authenticating(&self) -> bool {
+        matches!(self.state, State::Authenticating { .. })
     }
 
     fn has_room(&self) -> bool {

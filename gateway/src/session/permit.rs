@@ -45,6 +45,12 @@ pub(super) struct Term {
 }
 
 impl Term {
+    /// Without an end.
+    pub(super) const FOREVER: Self = Self {
+        due: None,
+        until: None,
+    };
+
     /// From `now` on. It is asked anew half-way through the rest, and when there was no answer, or
     /// the old one, half-way through what is left then.
     pub(super) fn new(now: Instant, until: Option<Instant>) -> Self {
@@ -167,7 +173,7 @@ impl Session {
         room: &RoomName,
         action: Action,
     ) -> Option<Result<Term, CloseReason>> {
-        let always = Some(Ok(Term::new(now, None)));
+        let always = Some(Ok(Term::FOREVER));
         if self.permits.source == AccessSource::Open {
             return always;
         }

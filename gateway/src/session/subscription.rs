@@ -97,7 +97,6 @@ impl Subscription {
         window: Window,
         past: Past,
         receipt: Option<String>,
-        term: Term,
     ) -> Self {
         let last = match past {
             Past::After(id) if journaled => Some(id),
@@ -118,7 +117,7 @@ impl Subscription {
             slot,
             room,
             address,
-            term,
+            term: Term::FOREVER,
             journaled,
             phase,
             last,
@@ -126,6 +125,12 @@ impl Subscription {
             window,
             held: VecDeque::new(),
         }
+    }
+
+    /// It is allowed for so long, and not for ever.
+    pub(super) fn allowed(mut self, term: Term) -> Self {
+        self.term = term;
+        self
     }
 
     /// A live delivery: what to write now, if anything.

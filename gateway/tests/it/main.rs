@@ -7,6 +7,7 @@
 mod access;
 mod affinity;
 mod attach;
+mod auth;
 mod binary;
 mod ephemeral;
 mod fetch;
@@ -30,6 +31,7 @@ mod serving;
 mod session;
 mod session_access;
 mod session_acknowledgements;
+mod session_auth;
 mod session_limits;
 mod session_oracle;
 mod session_properties;

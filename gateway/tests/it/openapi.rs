@@ -3,7 +3,8 @@
 
 use std::path::Path;
 
-use harness::{Process, Redis, until};
+use harness::token::Behaviour;
+use harness::{Issuer, KeyServer, Process, Redis, until};
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
 
@@ -35,7 +36,11 @@ impl Answers {
     }
 
     async fn get(&mut self, gateway: &Running, path: &str) {
-        let answer = gateway.ask("GET", path, &[], b"").await;
+        self.get_with(gateway, path, "X: x").await;
+    }
+
+    async fn get_with(&mut self, gateway: &Running, path: &str, header: &str) {
+        let answer = gateway.ask("GET", path, &[header], b"").await;
         self.keep("GET", path, None, &answer);
     }
 
@@ -97,6 +102,7 @@ async fn the_description_of_the_api_is_valid_and_describes_every_answer() {
     answers.get(&gateway, "/api/rooms/r/messages?limit=0").await;
 
     bad_days(&mut answers).await;
+    strangers(&mut answers).await;
     redis.pause();
     answers.post(&gateway, "", "X: x", message.clone()).await;
     redis.resume();
@@ -125,6 +131,33 @@ async fn the_description_of_the_api_is_valid_and_describes_every_answer() {
     );
     let status = script.wait().await;
     assert!(status.success(), "{status}\n{}", script.output());
+}
+
+/// What a server answers that wants to know who asks.
+async fn strangers(answers: &mut Answers) {
+    let (known, unknown) = (Issuer::es256().named("a"), Issuer::es256().named("b"));
+    let keys = KeyServer::start(&[&known]).await;
+    let backend = backend(&[]).await;
+    let flags = [&keys.flags()[..], &["--jwt-jwks-refresh", "1s"]].concat();
+    let gateway = backend.gateway(&flags).await;
+    let message = json!({"body": "x", "sender": "lee"});
+    let header = |token: &str| format!("Authorization: Bearer {token}");
+    let expired = header(&known.token(json!({"sub": "kim", "exp": 1})));
+    for header in ["X: x", &expired] {
+        answers.get_with(&gateway, PATH, header).await;
+        answers.post(&gateway, "", header, message.clone()).await;
+    }
+    let kim = header(&known.user("kim"));
+    answers.post(&gateway, "", &kim, message.clone()).await;
+
+    keys.behave(Behaviour::Other(500, String::new()));
+    let unknown = header(&unknown.user("kim"));
+    until("the keys to be out of reach", async || {
+        gateway.ask("GET", PATH, &[&unknown], b"").await.status == 503
+    })
+    .await;
+    answers.get_with(&gateway, PATH, &unknown).await;
+    answers.post(&gateway, "", &unknown, message).await;
 }
 
 /// What a server answers that is full, that is stopped, or that has nobody behind it.

@@ -201,7 +201,7 @@ async fn a_page_may_post_where_it_may_connect() {
         assert!(allow("Access-Control-Allow-Methods").contains("POST"));
         assert_eq!(
             allow("Access-Control-Allow-Headers"),
-            "Content-Type, Idempotency-Key"
+            "Authorization, Content-Type, Idempotency-Key"
         );
     }
     assert_eq!(gateway.metrics.gateway.messages_received.get(), 2);

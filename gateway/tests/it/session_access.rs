@@ -21,7 +21,7 @@ fn room(name: &str) -> RoomName {
 
 /// Kim, in a gateway with these flags, by a token that claims this.
 fn kim(flags: &[&str], claim: Value) -> Client {
-    let auth = ["--auth", "jwt"];
+    let auth = ["--auth", "jwt", "--jwt-key", KEY];
     let mut client = Client::new(&[&auth, flags].concat(), JOURNALED);
     client.say("CONNECT\naccept-version:1.2\nheart-beat:0,0\n\n\0");
     let who = Identity {
@@ -402,7 +402,7 @@ fn nothing_of_a_transaction_is_sent_whose_send_was_refused() {
 
 #[test]
 fn what_speaks_for_the_application_is_asked_nothing() {
-    let auth = ["--auth", "jwt", "--access", "members"];
+    let auth = ["--auth", "jwt", "--jwt-key", KEY, "--access", "members"];
     let mut client = Client::new(&auth, JOURNALED);
     client.say("CONNECT\naccept-version:1.2\nheart-beat:0,0\n\n\0");
     let who = Identity {

@@ -52,6 +52,7 @@ async fn the_application_says_who_may_and_is_told_who_asks() {
 async fn whatever_is_no_clear_yes_lets_nobody_in() {
     let application = Application::start().await;
     let site = site(&application, &["--access-timeout", "200ms"]).await;
+    let _storing = site.backend.storing().await;
     let allow = |body: &str| Manner::Other(200, String::new(), body.into());
     let status = |status, body: &str| Manner::Other(status, String::new(), body.into());
     let yes = "{\"allow\":true}";
@@ -124,4 +125,33 @@ async fn a_users_name_is_told_as_it_is() {
     let asked = application.requests().pop().unwrap().1;
     let expected: Value = json!({"user": name, "action": "subscribe", "room": "team"});
     assert_eq!(asked, expected);
+}
+
+#[tokio::test]
+async fn a_right_that_the_application_takes_back_ends_the_subscription_and_the_client_is_told() {
+    let application = Application::start().await;
+    application.allow("kim", &["subscribe"], "team");
+    application.allow("lee", &["subscribe", "send"], "team");
+    let flags = ["--access-ttl", "1s", "--refusals", "message"];
+    let site = site(&application, &flags).await;
+    let _storing = site.backend.storing().await;
+    let mut kim = site.client(json!({"sub": "kim"})).await;
+    for (id, destination) in [("e", "/user/queue/errors"), ("s", "/topic/rooms/team")] {
+        kim.subscribe(id, destination, &[]).await.unwrap();
+    }
+    application.forbid_all();
+    application.allow("lee", &["subscribe", "send"], "team");
+    let told = kim.message().await.unwrap();
+    assert_eq!(told.header("subscription"), Some("e"));
+    let body: Value = serde_json::from_slice(&told.body).unwrap();
+    assert_eq!(body["code"], "forbidden");
+    assert_eq!(body["destination"], "/topic/rooms/team");
+    // Nothing of the room follows, though the connection is there.
+    let mut lee = site.client(json!({"sub": "lee"})).await;
+    lee.subscribe("s", "/topic/rooms/team", &[]).await.unwrap();
+    lee.send("/app/rooms/team", "secret", &[]).await.unwrap();
+    assert_eq!(lee.message().await.unwrap().body, "secret");
+    kim.send("/app/rooms/team", "x", &[]).await.unwrap();
+    let next = kim.message().await.unwrap();
+    assert_eq!(next.header("subscription"), Some("e"), "{next:?}");
 }

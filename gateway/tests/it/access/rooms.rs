@@ -101,7 +101,6 @@ async fn nobody_reads_anybody_elses_queue_whatever_the_claim() {
         "/user/lee/queue/x",
         "/topic/rooms/user/lee/queue/x",
         "/topic/rooms/user%2Flee%2Fqueue%2Fx",
-        "/user/queue/../../lee/queue/x",
         "/user/%2E%2E/lee/queue/x",
     ] {
         let mut kim = site.client(claims.clone()).await;
@@ -111,6 +110,21 @@ async fn nobody_reads_anybody_elses_queue_whatever_the_claim() {
             "{destination}"
         );
     }
+    // A queue of such a name is one's own, and nothing of another's comes there.
+    let mut kim = site.client(claims.clone()).await;
+    for (id, destination) in [
+        ("a", "/user/queue/../../lee/queue/x"),
+        ("b", "/user/queue/x"),
+    ] {
+        kim.subscribe(id, destination, &[]).await.unwrap();
+    }
+    for (destination, body) in [
+        ("/user/lee/queue/x", "lee's"),
+        ("/user/kim/queue/x", "kim's"),
+    ] {
+        kim.send(destination, body, &[]).await.unwrap();
+    }
+    assert_eq!(kim.message().await.unwrap().body, "kim's");
     for room in [
         "user%2Flee%2Fqueue%2Fx",
         "user/lee/queue/x",
