@@ -214,7 +214,7 @@ async function scripted() {
       const read = parse(data);
       if (read.command === 'CONNECT') {
         assert.equal(read.headers.login, 'ada');
-        socket.send(frame('CONNECTED', { version: '1.2', 'heart-beat': '10000,10000' }));
+        socket.send(frame('CONNECTED', { version: '1.2', 'heart-beat': '10000,10000', 'user-name': 'ada' }));
         return;
       }
       const waiter = waiting.findIndex(({ command }) => command === read.command);

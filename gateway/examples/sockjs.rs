@@ -54,7 +54,7 @@ async fn echo(mut transport: impl Transport) {
                     return;
                 }
             }
-            Incoming::Alive | Incoming::Flushed => {}
+            Incoming::Alive | Incoming::Begun | Incoming::Flushed => {}
             Incoming::Closed | Incoming::TooLarge => break,
             // Broken JSON is to end the connection without a word.
             Incoming::Failed(_) => return,

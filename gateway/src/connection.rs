@@ -132,6 +132,7 @@ impl<T: Transport> Connection<T> {
                 incoming = incoming(&mut self.socket, reads), if reads || flushes => match incoming
                 {
                     Incoming::Data(octets) => self.session.receive(Instant::now(), &octets),
+                    Incoming::Begun => self.session.begun(Instant::now()),
                     Incoming::Alive => self.session.heard(Instant::now()),
                     Incoming::Flushed => {}
                     // Who goes while it is sent away does not change why.
@@ -229,6 +230,7 @@ impl<T: Transport> Connection<T> {
                     .boxed(),
                 );
             }
+            Output::Decided(verdict) => verdict.count(&self.gateway.metrics.gateway),
             Output::Publish {
                 token,
                 draft,

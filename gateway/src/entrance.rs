@@ -28,13 +28,13 @@ impl Entrance {
     pub async fn open(
         settings: &Settings,
         store: Arc<dyn Store>,
-        _metrics: &Metrics,
+        metrics: &Metrics,
     ) -> Result<Self, Failure> {
         Ok(Self {
-            front: Front::open(&settings.front)?,
+            front: Front::open(&settings.front, metrics)?,
             guard: Guard::new(&settings.guard),
             auth: Authenticator::open(&settings.auth).await?,
-            access: Access::open(&settings.access, store).await?,
+            access: Access::open(&settings.access, store, metrics).await?,
         })
     }
 }

@@ -13,6 +13,8 @@ pub mod front;
 
 pub mod guard;
 
+pub mod fetch;
+
 pub mod auth;
 
 pub mod access;
@@ -37,6 +39,8 @@ pub mod transport;
 pub mod websocket;
 
 mod metered;
+
+mod framing;
 
 pub mod sockjs;
 
@@ -243,7 +247,8 @@ pub async fn run(parts: Parts, stop: CancellationToken) -> Result<(), BrokerErro
     .publishing(Arc::clone(&gateway));
     serving.set(true);
     if let Ok(address) = listener.local_addr() {
-        tracing::info!("{name} is ready at http://{address}/");
+        let scheme = gateway.entrance.front.scheme();
+        tracing::info!("{name} is ready at {scheme}://{address}/");
     }
     server.run(listener).await;
     serving.set(false);

@@ -6,6 +6,8 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use crate::framing::Framing;
+
 /// A stream of which only so much is read until somebody resets `read`.
 ///
 /// The WebSocket library joins fragments by itself and bounds the octets that they carry. Those
@@ -17,15 +19,25 @@ pub(crate) struct Metered<S> {
     pub(crate) most: usize,
     /// Octets read since the last reset.
     pub(crate) read: usize,
+    framing: Framing,
 }
 
 impl<S> Metered<S> {
-    pub(crate) fn new(stream: S, most: usize) -> Self {
+    /// A stream that goes on after what was `read_ahead`.
+    pub(crate) fn new(stream: S, read_ahead: &[u8], most: usize) -> Self {
+        let mut framing = Framing::default();
+        framing.feed(read_ahead);
         Self {
             stream,
             most,
             read: 0,
+            framing,
         }
+    }
+
+    /// Whether what has been read ends within a message.
+    pub(crate) fn is_unfinished(&self) -> bool {
+        self.framing.is_unfinished()
     }
 
     /// Whether as much has been read as may be.
@@ -46,6 +58,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Metered<S> {
         let before = buf.filled().len();
         ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
         self.read += buf.filled().len() - before;
+        self.framing.feed(&buf.filled()[before..]);
         Poll::Ready(Ok(()))
     }
 }

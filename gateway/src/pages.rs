@@ -5,16 +5,18 @@ use std::collections::HashMap;
 use bytes::Bytes;
 use hyper::header::{
     CACHE_CONTROL, CONTENT_SECURITY_POLICY, ETAG, HeaderMap, HeaderName, HeaderValue,
-    REFERRER_POLICY,
+    REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
 };
 use hyper::{Method, StatusCode};
 
 use crate::answer::{Answer, empty, method_not_allowed, set, with_body};
 use crate::tag::{is_known, tag};
 
-/// Only what this server itself serves is loaded, run or connected to.
-const POLICY: &str = "default-src 'self'; object-src 'none'; base-uri 'none'; form-action 'self'; \
-                      frame-ancestors 'none'";
+/// Only scripts, styles, images and workers that this server itself serves are loaded, only it is
+/// spoken with, and no page may frame one of these.
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; \
+                      connect-src 'self'; worker-src 'self'; base-uri 'none'; \
+                      form-action 'none'; frame-ancestors 'none'";
 
 /// The pages to serve; none by default.
 #[derive(Clone, Debug, Default)]
@@ -68,6 +70,9 @@ impl Shelf {
         for (name, value) in [
             (CACHE_CONTROL, "no-cache"),
             (CONTENT_SECURITY_POLICY, POLICY),
+            // For browsers that do not know `frame-ancestors`.
+            (X_FRAME_OPTIONS, "DENY"),
+            (X_CONTENT_TYPE_OPTIONS, "nosniff"),
             (REFERRER_POLICY, "no-referrer"),
             (
                 HeaderName::from_static("cross-origin-opener-policy"),

@@ -72,6 +72,8 @@ pub struct Peer {
 pub enum Incoming {
     /// The payload of one message: octets of the STOMP stream.
     Data(Bytes),
+    /// A message has begun whose end has not come. This is told once of a message.
+    Begun,
     /// A sign of life without octets: the answer to [`Outgoing::Ping`], or the client's own ping.
     Alive,
     /// Everything queued has been written: there is room for more.

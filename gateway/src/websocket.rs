@@ -2,7 +2,7 @@
 
 use std::future::poll_fn;
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -52,6 +52,8 @@ pub struct Socket<S> {
     name: TransportName,
     /// The library has reported an error and will not read again.
     broken: bool,
+    /// It was told of that a message has begun.
+    begun: bool,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
@@ -72,7 +74,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
             .max_message_size(Some(max_message_bytes))
             .max_frame_size(Some(max_message_bytes));
         let stream = WebSocketStream::from_partially_read(
-            Metered::new(stream, FRAGMENTATION * max_message_bytes),
+            Metered::new(stream, read_ahead, FRAGMENTATION * max_message_bytes),
             read_ahead.to_vec(),
             Role::Server,
             Some(config),
@@ -83,6 +85,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
             pending: 0,
             name,
             broken: false,
+            begun: false,
         }
     }
 
@@ -97,7 +100,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
             });
         }
         loop {
-            let incoming = match ready!(Pin::new(&mut self.stream).poll_next(cx)) {
+            let Poll::Ready(next) = Pin::new(&mut self.stream).poll_next(cx) else {
+                if self.begun || !self.stream.get_ref().is_unfinished() {
+                    return Poll::Pending;
+                }
+                self.begun = true;
+                return Poll::Ready(Incoming::Begun);
+            };
+            let incoming = match next {
                 Some(Ok(Message::Text(text))) => self.data(text.into()),
                 Some(Ok(Message::Binary(octets))) => self.data(octets),
                 Some(Ok(Message::Ping(octets) | Message::Pong(octets))) => {
@@ -116,6 +126,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
 
     fn data(&mut self, octets: Bytes) -> Incoming {
         self.stream.get_mut().read = 0;
+        self.begun = false;
         Incoming::Data(octets)
     }
 
@@ -190,20 +201,26 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Transport for Socket<S>
         self.stream.get_mut().most = usize::MAX;
         // Who has gone, or does not read in time, is not told.
         let _ = timeout(deadline, async move {
-            self.flush().await.ok()?;
-            match self
-                .stream
-                .send(Message::Close(Some(CloseFrame {
-                    code: code.into(),
-                    reason,
-                })))
-                .await
-            {
-                // The client's Close came first: its answer is what is left to write.
-                Err(Error::Protocol(ProtocolError::SendAfterClosing)) => {
-                    self.flush().await.ok()?;
+            let close = Message::Close(Some(CloseFrame {
+                code: code.into(),
+                reason,
+            }));
+            let told = match self.stream.flush().await {
+                Ok(()) => self.stream.send(close).await,
+                failed => failed,
+            };
+            match told {
+                Ok(()) => {}
+                // The client's Close came first: once it is answered, both have said all.
+                Err(
+                    Error::ConnectionClosed
+                    | Error::AlreadyClosed
+                    | Error::Protocol(ProtocolError::SendAfterClosing),
+                ) => {
+                    let _ = self.stream.flush().await;
+                    return self.stream.get_mut().shutdown().await.ok();
                 }
-                sent => sent.ok()?,
+                Err(_) => return None,
             }
             while !self.broken {
                 match self.stream.next().await {

@@ -5,6 +5,7 @@
 
 pub mod binary;
 pub mod cache;
+pub mod certificate;
 pub mod cluster;
 pub mod haproxy;
 pub mod mongo;
@@ -14,8 +15,10 @@ pub mod process;
 pub mod redis;
 pub mod sentinel;
 pub mod stomp;
+pub mod token;
 pub mod until;
 
+pub use certificate::Authority;
 pub use cluster::Cluster;
 pub use haproxy::Haproxy;
 pub use mongo::Mongo;
@@ -24,4 +27,5 @@ pub use process::Process;
 pub use redis::Redis;
 pub use sentinel::Sentinel;
 pub use stomp::{StompClient, StompFailure, StompOptions};
+pub use token::{Issuer, KeyServer};
 pub use until::until;

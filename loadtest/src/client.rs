@@ -10,6 +10,7 @@ use tokio::sync::Notify;
 use crate::body::Stamp;
 use crate::config::{GatewayUrl, ReceiptAfter};
 use crate::connection::{ClientError, Connection};
+use crate::pass::Pass;
 use crate::run::{Run, Seat};
 
 /// Connects as `user` and subscribes to `room`; when it returns, the gateway has confirmed both.
@@ -18,11 +19,12 @@ use crate::run::{Run, Seat};
 /// [`ClientError`] of whichever step failed.
 pub(crate) async fn open(
     gateway: &GatewayUrl,
+    pass: &Pass,
     user: &str,
     room: &str,
 ) -> Result<Connection, ClientError> {
-    let mut connection = Connection::dial(gateway, None).await?;
-    connection.connect(user, Duration::ZERO).await?;
+    let mut connection = Connection::dial(gateway, pass, None).await?;
+    connection.connect(user, pass, Duration::ZERO).await?;
     connection.queue(
         &Frame::new(Command::Subscribe)
             .with("id", "0")
@@ -82,6 +84,9 @@ impl User {
 
     /// The SEND that is due, if one is.
     fn next_due(&mut self, run: &Run, now: Instant) -> Option<Frame> {
+        if run.hush.is_cancelled() {
+            return None;
+        }
         let due = run.schedule.due(self.turn, self.sent)?;
         let late = now.checked_duration_since(run.start + due)?;
         let stamp = Stamp {
@@ -136,7 +141,7 @@ pub(crate) fn pace(run: &Run, turns: &[Arc<Notify>]) {
             if wait.is_zero() {
                 break;
             }
-            if run.stop.is_cancelled() {
+            if run.stop.is_cancelled() || run.hush.is_cancelled() {
                 return;
             }
             std::thread::park_timeout(wait.min(Duration::from_secs(1)));

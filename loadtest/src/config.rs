@@ -9,9 +9,12 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use shared::config::positive_duration;
 
 use crate::body;
+use crate::pass::PassArgs;
 
+mod attack;
 mod chaos;
 
+pub(crate) use attack::{AttackArgs, Program};
 pub(crate) use chaos::ChaosArgs;
 
 /// Sends messages to Roomcast at a fixed rate, measures how long they take, and proves that none
@@ -40,7 +43,7 @@ pub(crate) enum Load {
     /// Exit code 0: everything arrived, once and in order, and was receipted. 1: something was
     /// not. 64: a flag is wrong. 69: a gateway could not be reached.
     #[command(after_help = EXAMPLES)]
-    Rooms(RoomsArgs),
+    Rooms(Box<RoomsArgs>),
 
     /// Users in rooms who come back, while parts of Roomcast die, freeze and are cut off.
     ///
@@ -57,6 +60,20 @@ pub(crate) enum Load {
     /// could not be reached.
     #[command(after_help = chaos::EXAMPLES)]
     Chaos(Box<ChaosArgs>),
+
+    /// Thousands of hostile connections, while a hundred honest users go on.
+    ///
+    /// Starts a server by itself for each kind of attack, lets honest users send and receive, opens
+    /// the hostile connections, holds them, and releases them. Shows what the server's memory, CPU
+    /// time and descriptors were before, during and after, how it ended the hostile connections, and
+    /// what the honest users noticed. KIND is what the hostile connections do; all kinds where none is
+    /// named. --list says what there is.
+    ///
+    /// Exit code 0: the server lived, did not panic, lost no honest message, refused no honest user,
+    /// and gave its memory back. 1: it did not, in one of these. 64: a flag is wrong. 69: a program
+    /// that is needed is missing, or the server could not be reached.
+    #[command(after_help = attack::EXAMPLES)]
+    Attack(Box<AttackArgs>),
 }
 
 const EXAMPLES: &str = "\
@@ -71,7 +88,7 @@ Examples:
 /// Flags of `loadtest rooms`.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct RoomsArgs {
-    /// WebSocket URL of a gateway, ws://HOST:PORT/ws; may be repeated.
+    /// WebSocket URL of a gateway, ws://HOST:PORT/ws or wss://HOST:PORT/ws; may be repeated.
     ///
     /// The members of each room are spread over all of them.
     #[arg(long = "gateway", value_name = "URL", required = true)]
@@ -129,6 +146,14 @@ pub(crate) struct RoomsArgs {
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub seed: u64,
 
+    /// File with a token for each user, one a line; its `sub` is the user's name.
+    #[arg(long, value_name = "FILE", conflicts_with = "token_secret")]
+    pub token_file: Option<PathBuf>,
+
+    /// How users get in.
+    #[command(flatten)]
+    pub pass: PassArgs,
+
     /// Charge the CPU time of a local process to the delivered messages; may be repeated.
     #[arg(long = "pid", value_name = "NAME=PID")]
     pub pids: Vec<NamedPid>,
@@ -157,11 +182,12 @@ impl ReceiptAfter {
     }
 }
 
-/// A gateway: `ws://HOST:PORT/PATH`.
+/// A gateway: `ws://HOST:PORT/PATH`, or `wss://` for TLS.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct GatewayUrl {
     url: String,
     authority: String,
+    is_tls: bool,
 }
 
 impl GatewayUrl {
@@ -174,6 +200,17 @@ impl GatewayUrl {
     pub(crate) fn authority(&self) -> &str {
         &self.authority
     }
+
+    /// Whom the gateway's certificate has to name.
+    pub(crate) fn host(&self) -> &str {
+        let (host, _) = self.authority.rsplit_once(':').unwrap_or_default();
+        host.trim_matches(['[', ']'])
+    }
+
+    /// Whether it is spoken to over TLS.
+    pub(crate) fn is_tls(&self) -> bool {
+        self.is_tls
+    }
 }
 
 impl From<&SocketAddr> for GatewayUrl {
@@ -181,6 +218,7 @@ impl From<&SocketAddr> for GatewayUrl {
         Self {
             url: format!("ws://{address}/ws"),
             authority: address.to_string(),
+            is_tls: false,
         }
     }
 }
@@ -189,8 +227,12 @@ impl FromStr for GatewayUrl {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        const WANTED: &str = "a URL such as ws://127.0.0.1:8080/ws is needed";
-        let rest = text.strip_prefix("ws://").ok_or(WANTED)?;
+        const WANTED: &str =
+            "a URL such as ws://127.0.0.1:8080/ws or wss://chat.example/ws is needed";
+        let (is_tls, rest) = match text.strip_prefix("wss://") {
+            Some(rest) => (true, rest),
+            None => (false, text.strip_prefix("ws://").ok_or(WANTED)?),
+        };
         let (authority, path) = rest.split_once('/').ok_or(WANTED)?;
         if authority.is_empty() || authority.contains('@') || path.is_empty() {
             return Err(WANTED);
@@ -201,11 +243,12 @@ impl FromStr for GatewayUrl {
         let authority = if has_port {
             authority.to_owned()
         } else {
-            format!("{authority}:80")
+            format!("{authority}:{}", if is_tls { 443 } else { 80 })
         };
         Ok(Self {
             url: text.to_owned(),
             authority,
+            is_tls,
         })
     }
 }
@@ -252,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn a_gateway_is_reached_at_its_port_or_80() {
+    fn a_gateway_is_reached_at_its_port_or_that_of_its_scheme() {
         let parse = |text: &str| text.parse::<GatewayUrl>();
         assert_eq!(
             parse("ws://[::1]:8080/ws").unwrap().authority(),
@@ -263,10 +306,14 @@ mod tests {
             "chat.example:80"
         );
         assert_eq!(parse("ws://[::1]/ws").unwrap().authority(), "[::1]:80");
+        let secure = parse("wss://[::1]/ws").unwrap();
+        assert_eq!((secure.authority(), secure.host()), ("[::1]:443", "::1"));
+        assert_eq!(parse("wss://a:1/ws").unwrap().authority(), "a:1");
         for wrong in [
             "",
             "http://a/ws",
-            "wss://a/ws",
+            "https://a/ws",
+            "wss://a",
             "ws://a",
             "ws:///ws",
             "ws://u@a/ws",

@@ -18,6 +18,7 @@ use tokio_tungstenite::tungstenite::{self, Message};
 use tokio_tungstenite::{WebSocketStream, client_async_with_config};
 
 use crate::config::GatewayUrl;
+use crate::pass::{Octets, Pass};
 
 /// What a gateway that does not read may make one user hold back, in octets.
 const MAX_UNSENT: usize = 16 << 20;
@@ -79,7 +80,7 @@ impl ClientError {
 
 /// A connection to a gateway. It writes while it is read.
 pub(crate) struct Connection {
-    socket: WebSocketStream<TcpStream>,
+    socket: WebSocketStream<Box<dyn Octets>>,
     /// Since when what was queued has been on its way to the socket.
     unflushed: Option<Instant>,
     decoder: Decoder,
@@ -94,6 +95,7 @@ impl Connection {
     /// [`ClientError`] of whichever step failed. There is no deadline here.
     pub(crate) async fn dial(
         gateway: &GatewayUrl,
+        pass: &Pass,
         receive_buffer: Option<u32>,
     ) -> Result<Self, ClientError> {
         let request =
@@ -114,6 +116,7 @@ impl Connection {
             }
         };
         stream.set_nodelay(true)?;
+        let stream = pass.secure(gateway, stream).await?;
         // The library's own buffers are 128 KiB each, which many users cannot afford.
         let config = WebSocketConfig::default()
             .read_buffer_size(4096)
@@ -133,7 +136,7 @@ impl Connection {
         })
     }
 
-    /// CONNECT as `user`, offering and wanting heart-beats of this interval, none where it is zero.
+    /// CONNECT as `user`, with its token where it needs one, offering and wanting heart-beats of this interval, none where it is zero.
     /// Returns how often each side is to show that it lives: this one first.
     ///
     /// # Errors
@@ -141,15 +144,17 @@ impl Connection {
     pub(crate) async fn connect(
         &mut self,
         user: &str,
+        pass: &Pass,
         interval: Duration,
     ) -> Result<(Option<Duration>, Option<Duration>), ClientError> {
         let ms = u32::try_from(interval.as_millis()).unwrap_or(u32::MAX);
-        self.queue(
-            &Frame::new(Command::Connect)
-                .with("accept-version", "1.2")
-                .with("login", user)
-                .with("heart-beat", &format!("{ms},{ms}")),
-        )?;
+        let frame = Frame::new(Command::Connect)
+            .with("accept-version", "1.2")
+            .with("heart-beat", &format!("{ms},{ms}"));
+        self.queue(&match pass.token(user) {
+            Some(token) => frame.with("Authorization", &format!("Bearer {token}")),
+            None => frame.with("login", user),
+        })?;
         let connected = self.confirmed(Command::Connected).await?;
         let server = connected
             .header("heart-beat")

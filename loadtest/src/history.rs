@@ -5,13 +5,16 @@ use std::time::Duration;
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::body::Bytes;
 use hyper::client::conn::http1;
-use hyper::header::HOST;
+use hyper::header::{AUTHORIZATION, HOST};
 use hyper::{Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde::Deserialize;
 use shared::message::{MessageId, Stamp};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout_at};
+
+use crate::config::GatewayUrl;
+use crate::pass::Pass;
 
 /// Messages of one page.
 const PAGE: usize = 200;
@@ -59,24 +62,28 @@ pub(crate) enum HistoryError {
     Deadline,
 }
 
-/// Every message of a room, in the order in which the gateway names them. Reads again while there
+/// Every message of a room, in the order in which the gateway names them, as `user` reads it. Reads again while there
 /// are fewer than `least`, as long as there is time.
 ///
 /// # Errors
 /// [`HistoryError`] when it cannot be read to its end.
 pub(crate) async fn read(
-    authority: &str,
+    gateway: &GatewayUrl,
+    pass: &Pass,
+    user: &str,
     room: &str,
     least: usize,
     deadline: Instant,
 ) -> Result<Vec<Stored>, HistoryError> {
+    let token = pass.token(user);
     let reading = async {
-        let stream = TcpStream::connect(authority).await?;
+        let stream = TcpStream::connect(gateway.authority()).await?;
+        let stream = pass.secure(gateway, stream).await?;
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
         // It ends when `sender` is dropped; what it fails with, the request fails with too.
         tokio::spawn(connection);
         loop {
-            let all = read_once(&mut sender, authority, room).await?;
+            let all = read_once(&mut sender, gateway.authority(), token.as_deref(), room).await?;
             if all.len() >= least || Instant::now() + PAUSE >= deadline {
                 return Ok(all);
             }
@@ -91,18 +98,23 @@ pub(crate) async fn read(
 async fn read_once(
     sender: &mut http1::SendRequest<Empty<Bytes>>,
     authority: &str,
+    token: Option<&str>,
     room: &str,
 ) -> Result<Vec<Stored>, HistoryError> {
     let mut all = Vec::<Stored>::new();
     // Before any message: the id of the first millisecond of 1970.
     let mut after = MessageId::new(Stamp { ms: 0, seq: 0 }, 0);
     loop {
-        let request = Request::get(format!(
+        let mut request = Request::get(format!(
             "/api/rooms/{room}/messages?limit={PAGE}&after={after}"
         ))
-        .header(HOST, authority)
-        .body(Empty::new())
-        .expect("rooms and ids need no escape in a path");
+        .header(HOST, authority);
+        if let Some(token) = token {
+            request = request.header(AUTHORIZATION, format!("Bearer {token}"));
+        }
+        let request = request
+            .body(Empty::new())
+            .expect("rooms and ids need no escape in a path, nor tokens in a header");
         // The connection takes a request only once the answer before it is read to its end.
         sender.ready().await?;
         let answer = sender.send_request(request).await?;

@@ -1,5 +1,6 @@
 //! Load for Roomcast: measures it, and proves that nothing was lost on the way.
 
+mod attack;
 mod body;
 mod chaos;
 mod client;
@@ -8,6 +9,7 @@ mod connection;
 mod cpu;
 mod history;
 mod ledger;
+mod pass;
 mod report;
 mod run;
 mod scenario;
@@ -23,6 +25,7 @@ async fn main() {
         match load {
             Load::Rooms(args) => rooms(&args).await,
             Load::Chaos(args) => chaos::chaos(&args).await,
+            Load::Attack(args) => attack::attack(&args).await,
         }
     })
     .await

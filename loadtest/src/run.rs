@@ -93,6 +93,8 @@ pub(crate) struct Run {
     pub seats: Vec<Seat>,
     /// Everybody's name, by number.
     pub names: Vec<String>,
+    /// Set when nothing more is to be sent.
+    pub hush: CancellationToken,
     /// Set when the users are to end.
     pub stop: CancellationToken,
     /// Set when nothing is outstanding.
@@ -147,6 +149,7 @@ impl Run {
             sending: AtomicU64::new(0),
             delivered: AtomicU64::new(0),
             delivering: AtomicU64::new(0),
+            hush: CancellationToken::new(),
             stop: CancellationToken::new(),
             done: CancellationToken::new(),
             start,

@@ -14,11 +14,12 @@ use uuid::Uuid;
 
 use crate::body::Bodies;
 use crate::client::{User, open, pace};
-use crate::config::{NamedPid, RoomsArgs};
+use crate::config::{NamedPid, ReceiptAfter, RoomsArgs};
 use crate::connection::{ClientError, Connection};
 use crate::cpu;
 use crate::history;
 use crate::ledger::Faults;
+use crate::pass::Pass;
 use crate::report::{Cpu, History, LATE, Load, Percentiles, Report};
 use crate::run::{Run, Schedule, Seating};
 
@@ -52,17 +53,23 @@ pub(crate) async fn rooms(args: &RoomsArgs) -> Result<Report, Failure> {
     // Names are new in every run, so that an earlier run's messages are not in the rooms.
     let number = Uuid::new_v4().as_fields().0;
     let prefix = format!("load-{number:08x}");
-    let names = seats
-        .iter()
-        .map(|seat| format!("{prefix}-u{}", seat.user))
-        .collect::<Vec<_>>();
+    let pass = Pass::open(&args.pass, &args.gateways)?;
+    let (pass, names) = match &args.token_file {
+        Some(path) => pass.with_tokens(path, seats.len())?,
+        None => {
+            let names = seats.iter().map(|seat| format!("{prefix}-u{}", seat.user));
+            (pass, names.collect())
+        }
+    };
+    let readers = names.clone();
     let room_name = |room: usize| format!("{prefix}-r{room}");
 
     let connecting = seats.iter().map(|seat| {
         let gateway = &args.gateways[(seat.room + seat.member) % args.gateways.len()];
         let (user, room) = (&names[seat.user as usize], room_name(seat.room));
+        let pass = &pass;
         async move {
-            timeout(args.connect_timeout, open(gateway, user, &room))
+            timeout(args.connect_timeout, open(gateway, pass, user, &room))
                 .await
                 .map_err(|_| "no answer in time".to_owned())
                 .and_then(|opened| opened.map_err(|error| error.to_string()))
@@ -83,7 +90,7 @@ pub(crate) async fn rooms(args: &RoomsArgs) -> Result<Report, Failure> {
     let start = Instant::now() + HEAD_START;
     let run = Arc::new(Run::new(start, schedule, bodies, seats, names, &turns));
 
-    let mut users = users(args, &run, &turns, connections, room_name);
+    let mut users = users(args.receipt_after, &run, &turns, connections, room_name);
     let mut cut_off = BTreeMap::new();
     let end = start + args.duration + args.settle;
     loop {
@@ -111,7 +118,7 @@ pub(crate) async fn rooms(args: &RoomsArgs) -> Result<Report, Failure> {
     }
 
     let history = if args.history_check {
-        Some(compare(args, &run, room_name).await)
+        Some(compare(args, &pass, &readers, &run, room_name).await)
     } else {
         None
     };
@@ -141,8 +148,10 @@ pub(crate) async fn rooms(args: &RoomsArgs) -> Result<Report, Failure> {
     ))
 }
 
-fn users(
-    args: &RoomsArgs,
+/// Starts everybody, each with a connection, and the pacer who wakes them. `turns` has a user's number
+/// for each place in the order of sending.
+pub(crate) fn users(
+    receipt_after: Option<ReceiptAfter>,
     run: &Arc<Run>,
     turns: &[u32],
     connections: Vec<Connection>,
@@ -165,7 +174,7 @@ fn users(
             sent: 0,
             due: Arc::clone(&bells[turn]),
             destination: format!("/app/rooms/{}", room_name(seat.room)),
-            receipt_after: args.receipt_after,
+            receipt_after,
         };
         users.spawn(user.drive(connection, Arc::clone(run)));
     }
@@ -174,7 +183,11 @@ fn users(
     users
 }
 
-fn note(cut_off: &mut BTreeMap<String, u64>, ended: Result<Result<(), ClientError>, JoinError>) {
+/// Counts a user who did not end as it was told to.
+pub(crate) fn note(
+    cut_off: &mut BTreeMap<String, u64>,
+    ended: Result<Result<(), ClientError>, JoinError>,
+) {
     let reason = match ended {
         Ok(Ok(())) => return,
         Ok(Err(error)) => error.to_string(),
@@ -184,16 +197,25 @@ fn note(cut_off: &mut BTreeMap<String, u64>, ended: Result<Result<(), ClientErro
 }
 
 /// Compares every room's history with its ledger, each at one of the gateways.
-async fn compare(args: &RoomsArgs, run: &Run, room_name: impl Fn(usize) -> String) -> History {
+async fn compare(
+    args: &RoomsArgs,
+    pass: &Pass,
+    names: &[String],
+    run: &Run,
+    room_name: impl Fn(usize) -> String,
+) -> History {
     let deadline = tokio::time::Instant::now() + args.settle;
     let mut readings = stream::iter((0..run.rooms()).map(|room| {
         let gateway = &args.gateways[room % args.gateways.len()];
         let name = room_name(room);
         let least = run.ledger(room).receipts();
+        // Who is in a room may read it.
+        let member = run.seats.iter().find(|seat| seat.room == room);
+        let reader = member.map_or("", |seat| &names[seat.user as usize]);
         async move {
             (
                 room,
-                history::read(gateway.authority(), &name, least, deadline).await,
+                history::read(gateway, pass, reader, &name, least, deadline).await,
             )
         }
     }))

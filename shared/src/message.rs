@@ -151,6 +151,16 @@ impl RoomName {
         self.0.starts_with(USER)
     }
 
+    /// Whether it is a queue of this user.
+    pub fn is_queue_of(&self, user: &UserName) -> bool {
+        let Some((owner, _)) = self.0.strip_prefix(USER).and_then(|of| of.split_once('/')) else {
+            return false;
+        };
+        utf8_percent_encode(user.as_str(), NON_ALPHANUMERIC)
+            .flat_map(str::bytes)
+            .eq(owner.bytes())
+    }
+
     /// The name as text.
     pub fn as_str(&self) -> &str {
         &self.0

@@ -6,7 +6,7 @@ const SCRIPT: &str = "text/javascript; charset=utf-8";
 
 /// The page at `/` and what it loads; it loads nothing from elsewhere.
 pub(crate) fn pages() -> Pages {
-    let files: [(_, _, &[u8]); 9] = [
+    let files: [(_, _, &[u8]); 10] = [
         (
             "/",
             "text/html; charset=utf-8",
@@ -27,6 +27,7 @@ pub(crate) fn pages() -> Pages {
         ("/link.js", SCRIPT, include_bytes!("page/link.js")),
         ("/room.js", SCRIPT, include_bytes!("page/room.js")),
         ("/stomp.js", SCRIPT, include_bytes!("page/stomp.js")),
+        ("/token.js", SCRIPT, include_bytes!("page/token.js")),
         ("/view.js", SCRIPT, include_bytes!("page/view.js")),
     ];
     Pages(

@@ -10,7 +10,7 @@ use shared::config::{BrokerSettings, BrokerUrl, Delivery};
 use shared::message::{Draft, GatewayId, Series, UsedKey, UserName};
 use shared::metrics::Metrics;
 use shared::stomp::Version;
-use shared::store::{DeadLetter, Inserted, Store, StoreError};
+use shared::store::{DeadLetter, Inserted, Rights, Store, StoreError};
 use tokio::time::sleep;
 
 use super::*;
@@ -81,6 +81,18 @@ impl Store for Slow {
 
     fn keys_after(&self, _: MessageId) -> BoxFuture<'_, Result<Vec<UsedKey>, StoreError>> {
         ready(Ok(Vec::new())).boxed()
+    }
+
+    fn prepare_rights(&self) -> BoxFuture<'_, Result<(), StoreError>> {
+        ready(Ok(())).boxed()
+    }
+
+    fn rights<'a>(
+        &'a self,
+        _: &'a RoomName,
+        _: &'a UserName,
+    ) -> BoxFuture<'a, Result<Rights, StoreError>> {
+        ready(Ok(Rights::default())).boxed()
     }
 
     fn ping(&self) -> BoxFuture<'_, Result<(), StoreError>> {

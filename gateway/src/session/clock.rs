@@ -22,6 +22,12 @@ impl Session {
         }
     }
 
+    /// A message of the client's transport has begun, whose octets come when it is whole.
+    pub fn begun(&mut self, now: Instant) {
+        self.last_read = now;
+        self.begun_since.get_or_insert(now);
+    }
+
     /// Octets went to the client.
     pub fn wrote(&mut self, now: Instant) {
         self.last_write = now;
@@ -41,6 +47,10 @@ impl Session {
         if self.closing().is_some() {
             return;
         }
+        self.review(now);
+        if self.closing().is_some() {
+            return;
+        }
         if self.outgoing_due().is_some_and(|due| now >= due) {
             self.outputs.push_back(Output::Write(HEART_BEAT));
             self.last_write = now;
@@ -55,6 +65,7 @@ impl Session {
                 self.last_read = now;
             }
             self.unfinished_since = self.unfinished_since.map(|_| now);
+            self.begun_since = self.begun_since.map(|_| now);
             return;
         }
         if self.incoming_due() <= now {
@@ -80,6 +91,7 @@ impl Session {
             self.outgoing_due(),
             self.ping_due(),
             self.frame_due(),
+            self.review_due,
             Some(self.incoming_due()),
         ];
         dues.into_iter().flatten().min()
@@ -93,7 +105,8 @@ impl Session {
     }
 
     fn frame_due(&self) -> Option<Instant> {
-        let since = self.unfinished_since?;
+        let begun = [self.unfinished_since, self.begun_since];
+        let since = begun.into_iter().flatten().min()?;
         Some(since + self.settings.frame_deadline)
     }
 

@@ -8,24 +8,35 @@ use shared::stomp::{Command, Frame, Version};
 
 use super::message::is_forwarded;
 use super::output::{Address, Output, Slot};
+use super::permit::Permit;
 use super::publication::Publication;
 use super::subscription::{Past, Subscription};
 use super::transaction::Work;
 use super::window::{AckMode, Window};
 use super::{Session, State};
+use crate::access::Action;
 use crate::close::CloseReason;
 use crate::config::ReceiptAfter;
 
 /// Why a frame is refused.
 pub(super) struct Refusal(pub(super) CloseReason, pub(super) String);
 
+/// Whether a frame has been dealt with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Handled {
+    /// It has.
+    Done,
+    /// It is to be handled again when there is an answer to what was asked.
+    Waits,
+}
+
 impl Session {
-    pub(super) fn handle(&mut self, now: Instant, frame: &Frame) {
+    pub(super) fn handle(&mut self, now: Instant, frame: &Frame) -> Handled {
         let opening = matches!(self.state, State::Opening { .. });
         let handled = match frame.command {
             Command::Connect | Command::Stomp if opening => {
                 self.connect(now, frame);
-                return;
+                return Handled::Done;
             }
             _ if opening => refuse(CloseReason::NotConnected, "the first frame must be CONNECT"),
             Command::Connect | Command::Stomp => refuse(
@@ -33,8 +44,8 @@ impl Session {
                 "this session is connected already",
             ),
             Command::Send => self.send(now, frame),
-            Command::Subscribe => self.subscribe(frame),
-            Command::Unsubscribe => self.unsubscribe(frame),
+            Command::Subscribe => self.subscribe(now, frame),
+            Command::Unsubscribe => self.unsubscribe(frame).map(done),
             Command::Disconnect => {
                 for mut subscription in std::mem::take(&mut self.subscriptions) {
                     self.end_attaching(&mut subscription);
@@ -42,23 +53,43 @@ impl Session {
                 let receipt = frame.header("receipt").map(str::to_owned);
                 self.state = State::Leaving { receipt };
                 self.finish_if_idle();
-                return;
+                return Handled::Done;
             }
-            Command::Ack | Command::Nack => self.ack(frame),
-            Command::Begin => self.begin(frame),
-            Command::Commit => self.commit(frame),
-            Command::Abort => self.abort(frame),
+            Command::Ack | Command::Nack => self.ack(frame).map(done),
+            Command::Begin => self.begin(frame).map(done),
+            Command::Commit => self.commit(frame).map(done),
+            Command::Abort => self.abort(frame).map(done),
             Command::Connected | Command::Message | Command::Receipt | Command::Error => {
                 refuse(CloseReason::ProtocolError, "only a server sends this frame")
             }
         };
-        if let Err(Refusal(reason, detail)) = handled {
+        handled.unwrap_or_else(|refusal| {
+            self.refuse_frame(frame, refusal);
+            Handled::Done
+        })
+    }
+
+    fn refuse_frame(&mut self, frame: &Frame, Refusal(reason, detail): Refusal) {
+        let (destination, receipt) = (frame.header("destination"), frame.header("receipt"));
+        if !self.tell(reason, destination, receipt) {
             let detail = format!("{}: {detail}", frame.command.as_str());
-            self.fail(reason, &detail, frame.header("receipt"));
+            return self.fail(reason, &detail, receipt);
+        }
+        match frame.command {
+            Command::Subscribe => {
+                self.refused(frame.header("id"), destination.unwrap_or_default());
+            }
+            // A RECEIPT for the rest of it would say too much.
+            Command::Send => {
+                if let Some(transaction) = frame.header("transaction") {
+                    self.transactions.refuse(transaction, reason);
+                }
+            }
+            _ => {}
         }
     }
 
-    fn send(&mut self, now: Instant, frame: &Frame) -> Result<(), Refusal> {
+    fn send(&mut self, now: Instant, frame: &Frame) -> Result<Handled, Refusal> {
         let destination = required(frame, "destination")?;
         let room = self
             .settings
@@ -72,11 +103,15 @@ impl Session {
             .transpose()
             .map_err(|error| Refusal(CloseReason::BadHeader, error.to_string()))?;
         let asked = receipt_after(frame)?.unwrap_or(self.settings.receipt_after);
-        if self.rate.as_mut().is_some_and(|rate| !rate.allow(now)) {
+        let is_new = !self.permits.is_resumed();
+        if is_new && self.rate.as_mut().is_some_and(|rate| !rate.allow(now)) {
             return refuse(
                 CloseReason::RateLimited,
                 "more messages a second than are allowed",
             );
+        }
+        if let Permit::Asked = self.permit(now, &room, &[Action::Send])? {
+            return Ok(Handled::Waits);
         }
         let draft = Draft {
             room,
@@ -96,10 +131,10 @@ impl Session {
             asked,
             bytes: frame.headers.text_len() + frame.body.len(),
         };
-        self.take_work(frame, Work::Publish(publication))
+        self.take_work(frame, Work::Publish(publication)).map(done)
     }
 
-    fn subscribe(&mut self, frame: &Frame) -> Result<(), Refusal> {
+    fn subscribe(&mut self, now: Instant, frame: &Frame) -> Result<Handled, Refusal> {
         let destination = required(frame, "destination")?;
         // STOMP 1.0 allows a subscription without an id; its destination then names it.
         let id = match frame.header("id") {
@@ -135,6 +170,14 @@ impl Session {
             return Err(Refusal(CloseReason::TooManySubscriptions, text));
         }
         let past = self.past_wanted(frame)?;
+        let actions: &[Action] = match past {
+            Past::None => &[Action::Subscribe],
+            Past::After(_) | Past::Newest(_) => &[Action::Subscribe, Action::History],
+        };
+        let Permit::Granted(term) = self.permit(now, &room, actions)? else {
+            return Ok(Handled::Waits);
+        };
+        self.watch(term);
         let receipt = frame.header("receipt").map(str::to_owned);
         let slot = Slot(self.next_slot);
         self.next_slot += 1;
@@ -152,8 +195,9 @@ impl Session {
             Window::new(mode, self.settings.max_unacknowledged),
             past,
             receipt,
+            term,
         ));
-        Ok(())
+        Ok(Handled::Done)
     }
 
     fn unsubscribe(&mut self, frame: &Frame) -> Result<(), Refusal> {
@@ -167,6 +211,10 @@ impl Session {
             .iter()
             .position(|s| is_named(&s.address, id, destination.unwrap_or_default()))
         else {
+            if self.was_refused(id, destination.unwrap_or_default()) {
+                self.acknowledged(frame.header("receipt").map(str::to_owned));
+                return Ok(());
+            }
             return refuse(
                 CloseReason::UnknownSubscription,
                 "no subscription has this id",
@@ -201,6 +249,10 @@ impl Session {
             },
         }
     }
+}
+
+fn done(_: ()) -> Handled {
+    Handled::Done
 }
 
 pub(super) fn refuse<T>(reason: CloseReason, detail: &str) -> Result<T, Refusal> {

@@ -69,7 +69,7 @@ fn is_octets(content_type: &str) -> bool {
 
 /// What an ACK of this message in this subscription names (STOMP 1.2, section "ACK"). It is the same
 /// for everyone whose subscription has the same id, so that they share the frame.
-fn ack_id(message: MessageId, address: &Address) -> String {
+pub(super) fn ack_id(message: MessageId, address: &Address) -> String {
     let subscription = address.subscription.as_deref().unwrap_or_default();
     format!("{message}/{subscription}")
 }

@@ -15,9 +15,12 @@ mod clock;
 mod connect;
 mod ending;
 mod frames;
+mod permit;
 mod publication;
 mod rate;
 mod readings;
+mod refusals;
+mod review;
 mod subscription;
 mod transaction;
 mod window;
@@ -27,19 +30,21 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use shared::broker::{Accepted, Guarantees, PublishError};
-use shared::message::{Message, RoomName, Series, UserName};
+use shared::message::{Message, Series, UserName};
 use shared::stomp::encode;
 use shared::stomp::heartbeat::HeartBeat;
 use shared::stomp::{Command, Frame, Version};
 use shared::stomp::{Decoded, Decoder};
 
+use self::frames::Handled;
 use self::output::{Outgoing, Output, Slot};
+use self::permit::Permits;
 use self::publication::InFlight;
 use self::rate::Rate;
 use self::readings::Readings;
+use self::refusals::Told;
 use self::subscription::Subscription;
 use self::transaction::Transactions;
-use crate::access::{Action, Verdict};
 use crate::auth::{AuthError, Identity};
 use crate::close::CloseReason;
 use crate::config::Settings;
@@ -65,7 +70,11 @@ pub struct Session {
     decoder: Decoder,
     version: Version,
     user: UserName,
-    /// A frame that waits for a SUBSCRIBE before it to take effect.
+    permits: Permits,
+    /// When a subscription has to be asked for again.
+    review_due: Option<Instant>,
+    told: Told,
+    /// A frame that waits for a SUBSCRIBE before it to take effect, or to be allowed.
     stalled: Option<Frame>,
     subscriptions: Vec<Subscription>,
     /// The names of those that have ended last and were to be acknowledged.
@@ -82,6 +91,8 @@ pub struct Session {
     control_rate: Option<Rate>,
     /// Since when a frame has been incomplete although everything was read.
     unfinished_since: Option<Instant>,
+    /// Since when a message of the transport has been half there.
+    begun_since: Option<Instant>,
     heart_beat: HeartBeat,
     last_read: Instant,
     last_write: Instant,
@@ -134,6 +145,9 @@ impl Session {
             decoder: Decoder::new(settings.frame_limits()),
             version: Version::V1_0,
             user: anonymous(),
+            permits: Permits::new(settings.access.source),
+            review_due: None,
+            told: Told::default(),
             stalled: None,
             subscriptions: Vec::new(),
             ended: VecDeque::new(),
@@ -148,6 +162,7 @@ impl Session {
             rate: settings.send_rate.map(Rate::new),
             control_rate: settings.control_rate.map(Rate::new),
             unfinished_since: None,
+            begun_since: None,
             heart_beat: HeartBeat {
                 outgoing: None,
                 incoming: None,
@@ -163,6 +178,7 @@ impl Session {
     /// Octets from the client: a whole WebSocket message, whose borders mean nothing to STOMP.
     pub fn receive(&mut self, now: Instant, octets: &[u8]) {
         self.last_read = now;
+        self.begun_since = None;
         if self.is_ending() {
             return;
         }
@@ -182,26 +198,11 @@ impl Session {
             return;
         }
         match who {
-            Ok(identity) => self.user = identity.user,
+            Ok(identity) => {
+                self.user = identity.user.clone();
+                self.permits.identify(identity);
+            }
             Err(error) => self.fail(error.reason(), &error.to_string(), None),
-        }
-        self.take_frames(now);
-    }
-
-    /// The answer to [`Output::Authorize`].
-    pub fn authorized(
-        &mut self,
-        now: Instant,
-        _room: &RoomName,
-        _action: Action,
-        verdict: Verdict,
-    ) {
-        if verdict == Verdict::Refused {
-            self.fail(
-                CloseReason::Forbidden,
-                CloseReason::Forbidden.message(),
-                None,
-            );
         }
         self.take_frames(now);
     }
@@ -357,7 +358,11 @@ impl Session {
                 self.stalled = Some(frame);
                 return;
             }
-            self.handle(now, &frame);
+            if self.handle(now, &frame) == Handled::Waits {
+                self.stalled = Some(frame);
+                return;
+            }
+            self.permits.resume();
         }
     }
 

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use shared::message::{Draft, MessageId, RoomName, Span};
 use shared::stomp::Version;
 
-use crate::access::Action;
+use crate::access::{Action, Verdict};
 use crate::auth::Credentials;
 use crate::close::CloseReason;
 use crate::config::ReceiptAfter;
@@ -30,6 +30,8 @@ pub enum Output {
         /// What is to be done there.
         action: Action,
     },
+    /// Count this decision about what the user may do, which nobody had to be asked for.
+    Decided(Verdict),
     /// Publish, and report with [`Session::published`](super::Session::published).
     Publish {
         /// Names this publish in the answer.

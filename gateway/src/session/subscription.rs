@@ -13,6 +13,7 @@ use shared::message::{Message, MessageId, RoomName, Span};
 
 use super::message::message_frame;
 use super::output::{Address, Encoded, Outgoing, Slot};
+use super::permit::Term;
 use super::window::{AckMode, Window};
 use crate::outbox::Delivery;
 
@@ -24,6 +25,8 @@ pub(super) struct Subscription {
     pub(super) slot: Slot,
     pub(super) room: RoomName,
     pub(super) address: Address,
+    /// For how long it is allowed.
+    pub(super) term: Term,
     journaled: bool,
     phase: Phase,
     last: Option<MessageId>,
@@ -94,6 +97,7 @@ impl Subscription {
         window: Window,
         past: Past,
         receipt: Option<String>,
+        term: Term,
     ) -> Self {
         let last = match past {
             Past::After(id) if journaled => Some(id),
@@ -114,6 +118,7 @@ impl Subscription {
             slot,
             room,
             address,
+            term,
             journaled,
             phase,
             last,
@@ -221,6 +226,15 @@ impl Subscription {
             },
             Phase::Live => self.live(),
         }
+    }
+
+    /// A message that the session writes itself, in no order: whether the window has room for it.
+    pub(super) fn note(&mut self, id: MessageId) -> bool {
+        let has_room = self.window.room() > 0;
+        if has_room {
+            self.window.deliver(id);
+        }
+        has_room
     }
 
     /// The subscription ends: the receipt of its SUBSCRIBE where that is still owed, and whether

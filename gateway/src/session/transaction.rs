@@ -38,6 +38,8 @@ pub(super) struct Transactions {
 struct Transaction {
     works: Vec<Work>,
     bytes: usize,
+    /// Why one of its SENDs was refused.
+    refused: Option<CloseReason>,
 }
 
 #[derive(Debug)]
@@ -66,6 +68,7 @@ impl Session {
         let transaction = Transaction {
             works: Vec::new(),
             bytes: name.len(),
+            refused: None,
         };
         self.transactions.open.insert(name.to_owned(), transaction);
         self.acknowledged(frame.header("receipt").map(str::to_owned));
@@ -74,7 +77,11 @@ impl Session {
 
     pub(super) fn commit(&mut self, frame: &Frame) -> Result<(), Refusal> {
         let asked = receipt_after(frame)?.unwrap_or(self.settings.receipt_after);
-        let works = self.end_transaction(frame)?;
+        let Transaction { works, refused, .. } = self.end_transaction(frame)?;
+        if let Some(reason) = refused {
+            let text = "a SEND of this transaction was refused, so that none is sent";
+            return refuse(reason, text);
+        }
         let receipt = frame.header("receipt").map(str::to_owned);
         let publishes = works
             .iter()
@@ -137,13 +144,13 @@ impl Session {
         }
     }
 
-    fn end_transaction(&mut self, frame: &Frame) -> Result<Vec<Work>, Refusal> {
+    fn end_transaction(&mut self, frame: &Frame) -> Result<Transaction, Refusal> {
         let name = required(frame, "transaction")?;
         let Some(transaction) = self.transactions.open.remove(name) else {
             return unknown();
         };
         self.transactions.bytes -= transaction.bytes;
-        Ok(transaction.works)
+        Ok(transaction)
     }
 
     fn fits(&self, bytes: usize) -> Result<(), Refusal> {
@@ -157,6 +164,13 @@ impl Session {
 }
 
 impl Transactions {
+    /// A SEND of this transaction is refused.
+    pub(super) fn refuse(&mut self, name: &str, reason: CloseReason) {
+        if let Some(transaction) = self.open.get_mut(name) {
+            transaction.refused = Some(reason);
+        }
+    }
+
     /// A publish of this COMMIT has its answer: the receipt to write, when it was the last one.
     pub(super) fn published(&mut self, commit: CommitId, published: Published) -> Option<String> {
         let owed = self.commits.get_mut(&commit)?;

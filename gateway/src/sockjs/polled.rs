@@ -350,7 +350,7 @@ mod tests {
                     }
                     match polled.next().await {
                         Incoming::Data(octets) => taken.push(octets),
-                        Incoming::Alive | Incoming::Flushed => {}
+                        Incoming::Alive | Incoming::Begun | Incoming::Flushed => {}
                         ended => panic!("{ended:?}"),
                     }
                 }

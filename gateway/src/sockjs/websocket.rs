@@ -52,8 +52,8 @@ impl<T: Transport> Transport for Framed<T> {
     async fn next(&mut self) -> Incoming {
         if self.rest.is_empty() {
             match self.socket.next().await {
-                // Empty messages are ignored, and so are empty arrays.
-                Incoming::Data(payload) if payload.is_empty() => return Incoming::Alive,
+                // Empty messages are ignored, and so are empty arrays: they end, and carry nothing.
+                Incoming::Data(payload) if payload.is_empty() => return Incoming::Data(payload),
                 Incoming::Data(payload) => match frame::decode(&payload, true) {
                     Ok(messages)
                         if messages.iter().map(cost).sum::<usize>() > self.most_inbound =>
@@ -69,7 +69,7 @@ impl<T: Transport> Transport for Framed<T> {
         match self.rest.pop_front() {
             Some(message) if message.len() > self.max_message_bytes => Incoming::TooLarge,
             Some(message) => Incoming::Data(message),
-            None => Incoming::Alive,
+            None => Incoming::Data(Bytes::new()),
         }
     }
 

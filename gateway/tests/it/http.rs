@@ -15,11 +15,16 @@ async fn a_page_is_served_so_that_it_loads_nothing_from_elsewhere() {
         Some("text/html; charset=utf-8")
     );
     assert_eq!(page.header("X-Content-Type-Options"), Some("nosniff"));
-    assert!(
-        page.header("Content-Security-Policy")
-            .unwrap()
-            .starts_with("default-src 'self';")
-    );
+    let policy = page.header("Content-Security-Policy").unwrap();
+    let directives: Vec<_> = policy.split("; ").collect();
+    assert_eq!(directives[0], "default-src 'none'");
+    assert!(directives.contains(&"frame-ancestors 'none'"), "{policy}");
+    for directive in &directives[1..] {
+        let (_, sources) = directive.split_once(' ').unwrap();
+        assert!(matches!(sources, "'self'" | "'none'"), "{directive}");
+    }
+    assert_eq!(page.header("X-Frame-Options"), Some("DENY"));
+    assert_eq!(page.header("Referrer-Policy"), Some("no-referrer"));
     assert_eq!(page.header("Cache-Control"), Some("no-cache"));
 
     let head = serving.ask(&["HEAD / HTTP/1.1"]).await;

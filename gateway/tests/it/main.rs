@@ -4,10 +4,13 @@
     reason = "a test fails by panicking"
 )]
 
+mod access;
 mod affinity;
 mod attach;
 mod binary;
 mod ephemeral;
+mod fetch;
+mod front;
 mod gaps;
 mod history;
 mod http;
@@ -25,6 +28,7 @@ mod rewritten;
 mod running;
 mod serving;
 mod session;
+mod session_access;
 mod session_acknowledgements;
 mod session_limits;
 mod session_oracle;

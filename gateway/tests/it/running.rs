@@ -51,6 +51,11 @@ pub(crate) async fn backend(flags: &[&str]) -> Backend {
     open(BrokerUrl::Memory, None, flags).await
 }
 
+/// `memory:`, and this store.
+pub(crate) async fn backend_on(store: StoreUrl) -> Backend {
+    open(BrokerUrl::Memory, Some(store), &[]).await
+}
+
 /// Redis with these flags, and SQLite in a folder of its own.
 pub(crate) async fn redis_backend(redis: &Redis, flags: &[&str]) -> Backend {
     open(redis.url().parse().unwrap(), None, flags).await

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use clap::Parser;
 
-use gateway::access::Action;
+use gateway::access::{Action, Verdict};
 use gateway::auth::Credentials;
 use gateway::close::CloseReason;
 use gateway::config::{GatewayArgs, ReceiptAfter, Settings};
@@ -43,6 +43,8 @@ pub(crate) struct Client {
     pub(crate) credentials: Vec<Credentials>,
     /// What is to be found out whether it may.
     pub(crate) questions: Vec<(RoomName, Action)>,
+    /// What was decided without asking.
+    pub(crate) decided: Vec<Verdict>,
     pub(crate) publishes: Vec<(u64, String, ReceiptAfter)>,
     pub(crate) joins: Vec<Slot>,
     pub(crate) reads: Vec<(Slot, Span, usize)>,
@@ -75,6 +77,7 @@ impl Client {
             pings: 0,
             credentials: Vec::new(),
             questions: Vec::new(),
+            decided: Vec::new(),
             publishes: Vec::new(),
             joins: Vec::new(),
             reads: Vec::new(),
@@ -116,6 +119,7 @@ impl Client {
                 Output::Deliver(delivery) => self.frames.push(decoded(&delivery.encoded.frame)),
                 Output::Authenticate(credentials) => self.credentials.push(credentials),
                 Output::Authorize { room, action } => self.questions.push((room, action)),
+                Output::Decided(verdict) => self.decided.push(verdict),
                 Output::Publish {
                     token,
                     draft,

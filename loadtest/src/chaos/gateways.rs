@@ -4,20 +4,29 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::config::GatewayUrl;
+use crate::pass::Pass;
 
-/// The gateways that there are, whether they live or not. Clones share one list.
+/// The gateways that there are, whether they live or not, and how to get in. Clones share one list.
 #[derive(Clone, Debug)]
-pub(crate) struct Gateways(Arc<[GatewayUrl]>);
+pub(crate) struct Gateways {
+    urls: Arc<[GatewayUrl]>,
+    /// How members get in.
+    pub(crate) pass: Pass,
+}
 
 impl Gateways {
     /// Gateways, or proxies before them, at these addresses.
     pub(crate) fn new(addresses: Vec<SocketAddr>) -> Self {
-        Self::at(addresses.iter().map(GatewayUrl::from).collect())
+        Self::at(
+            addresses.iter().map(GatewayUrl::from).collect(),
+            Pass::default(),
+        )
     }
 
     /// Gateways at these URLs.
-    pub(crate) fn at(urls: Vec<GatewayUrl>) -> Self {
-        Self(urls.into())
+    pub(crate) fn at(urls: Vec<GatewayUrl>, pass: Pass) -> Self {
+        let urls = urls.into();
+        Self { urls, pass }
     }
 
     /// One of them at random, another than `failed` where there is another; `None` where there is
@@ -27,17 +36,17 @@ impl Gateways {
         rng: &mut fastrand::Rng,
         failed: Option<&GatewayUrl>,
     ) -> Option<GatewayUrl> {
-        let others = self.0.iter().filter(|url| Some(*url) != failed);
+        let others = self.urls.iter().filter(|url| Some(*url) != failed);
         let others = others.collect::<Vec<_>>();
         match others.is_empty() {
-            true => rng.choice(&self.0[..]).cloned(),
+            true => rng.choice(&self.urls[..]).cloned(),
             false => rng.choice(others).cloned(),
         }
     }
 
     /// All of them.
     pub(crate) fn all(&self) -> &[GatewayUrl] {
-        &self.0
+        &self.urls
     }
 }
 

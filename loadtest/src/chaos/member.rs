@@ -160,10 +160,13 @@ impl Member {
         kept.failed = Some(gateway.clone());
         let name = &self.board.names[self.seat.user as usize];
         let opening = async {
+            let pass = &self.gateways.pass;
             let buffer = self.is_slow.then_some(SLOW_BUFFER);
-            let dialled = Connection::dial(&gateway, buffer).await;
+            let dialled = Connection::dial(&gateway, pass, buffer).await;
             let mut connection = dialled.map_err(|_| End::Unconnected)?;
-            let beats = connection.connect(name, self.settings.heart_beat).await?;
+            let beats = connection
+                .connect(name, pass, self.settings.heart_beat)
+                .await?;
             Ok::<_, End>((connection, beats))
         };
         let opened = timeout(self.settings.opening, opening).await;

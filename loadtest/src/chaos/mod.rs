@@ -14,12 +14,12 @@ mod member;
 mod outside;
 mod part;
 mod play;
-mod programs;
+pub(crate) mod programs;
 mod proxy;
-mod scenario;
+pub(crate) mod scenario;
 mod sends;
 mod settled;
-mod table;
+pub(crate) mod table;
 mod world;
 
 use std::fmt::Write as _;

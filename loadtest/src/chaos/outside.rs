@@ -10,6 +10,7 @@ use super::gateways::Gateways;
 use super::load::{Load, LoadError, LoadSettings, SlowReader};
 use super::table::{self, Row};
 use crate::config::ChaosArgs;
+use crate::pass::Pass;
 
 /// How the row is called.
 const NAME: &str = "from outside";
@@ -40,7 +41,8 @@ pub(crate) async fn run(args: &ChaosArgs) -> Result<Row, Failure> {
         start_within: load.connect_timeout,
         ..LoadSettings::default()
     };
-    let gateways = Gateways::at(args.gateways.clone());
+    let pass = Pass::open(&load.pass, &args.gateways)?;
+    let gateways = Gateways::at(args.gateways.clone(), pass);
     let started = Load::start(gateways, settings).await;
     let running = started.map_err(|error| match error {
         LoadError::Settings(wrong) => Failure::Config(wrong.to_owned()),

@@ -111,6 +111,7 @@ impl Settled {
     async fn shown(&self, room: usize, end: Instant) -> Result<Vec<Known>, String> {
         let name = &self.board.rooms[room];
         let least = self.board.room(room).ledger.receipts();
+        let (pass, reader) = (&self.gateways.pass, &self.board.names[0]);
         let mut asked = room;
         loop {
             let gateways = self.gateways.all();
@@ -118,7 +119,7 @@ impl Settled {
                 return Err("there is no gateway to read the history from".to_owned());
             };
             let deadline = end.min(Instant::now() + READING);
-            match history::read(gateway.authority(), name, least, deadline).await {
+            match history::read(gateway, pass, reader, name, least, deadline).await {
                 Ok(all) => {
                     let known = all
                         .iter()

@@ -8,6 +8,7 @@ use shared::config::positive_duration;
 
 use super::{GatewayUrl, rate};
 use crate::body;
+use crate::pass::PassArgs;
 
 pub(super) const EXAMPLES: &str = "\
 Examples:
@@ -61,7 +62,8 @@ pub(crate) struct ChaosArgs {
     #[arg(long, value_name = "FILE")]
     pub markdown: Option<PathBuf>,
 
-    /// Start nothing, and run the load on this gateway, ws://HOST:PORT/ws; may be repeated.
+    /// Start nothing, and run the load on this gateway, ws://HOST:PORT/ws or wss://HOST:PORT/ws; may be
+    /// repeated.
     #[arg(long = "gateway", value_name = "URL")]
     #[arg(conflicts_with_all = ["scenarios", "list", "control", "bin_dir", "keep_logs", "rounds"])]
     pub gateways: Vec<GatewayUrl>,
@@ -180,6 +182,10 @@ pub(crate) struct LoadArgs {
     /// Send without idempotency keys, as a control: what is sent again must show as doubled.
     #[arg(long, requires = "gateways")]
     pub no_keys: bool,
+
+    /// How users get in.
+    #[command(flatten)]
+    pub pass: PassArgs,
 }
 
 fn share(text: &str) -> Result<f64, &'static str> {

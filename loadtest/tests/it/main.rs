@@ -4,10 +4,12 @@
     reason = "a test fails by panicking"
 )]
 
+mod attack;
 mod chaos;
 mod chaos_load;
 mod command_line;
 mod faults;
 mod killed;
+mod pass;
 mod processes;
 mod proxy;

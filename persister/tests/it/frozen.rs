@@ -10,8 +10,8 @@ use futures_util::future::BoxFuture;
 use harness::{Mongo, Redis, until};
 use persister::Settings;
 use shared::config::{BrokerSettings, BrokerUrl, Delivery, Protection, Without};
-use shared::message::{Message, MessageId, RoomName, Span, UsedKey};
-use shared::store::{DeadLetter, Inserted, Store, StoreError};
+use shared::message::{Message, MessageId, RoomName, Span, UsedKey, UserName};
+use shared::store::{DeadLetter, Inserted, Rights, Store, StoreError};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, copy};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -103,6 +103,18 @@ impl Store for Stopping {
 
     fn keys_after(&self, id: MessageId) -> BoxFuture<'_, Result<Vec<UsedKey>, StoreError>> {
         self.store.keys_after(id)
+    }
+
+    fn prepare_rights(&self) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.store.prepare_rights()
+    }
+
+    fn rights<'a>(
+        &'a self,
+        room: &'a RoomName,
+        user: &'a UserName,
+    ) -> BoxFuture<'a, Result<Rights, StoreError>> {
+        self.store.rights(room, user)
     }
 
     fn ping(&self) -> BoxFuture<'_, Result<(), StoreError>> {

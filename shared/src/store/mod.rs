@@ -2,6 +2,7 @@
 //! conformance suite (`tests/it/store_conformance.rs`).
 
 pub mod mongo;
+mod rights;
 pub mod sqlite;
 
 use std::fmt;
@@ -12,8 +13,9 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use tokio::time::timeout;
 
+pub use self::rights::Rights;
 use crate::config::{StoreSettings, StoreUrl};
-use crate::message::{Message, MessageId, RoomName, Span, UsedKey};
+use crate::message::{Message, MessageId, RoomName, Span, UsedKey, UserName};
 
 /// Opens the store that the settings name and makes its tables, collections and indexes.
 ///
@@ -81,6 +83,25 @@ pub trait Store: Send + Sync + 'static {
     /// # Errors
     /// [`StoreError`] when the store does not answer within its deadline.
     fn keys_after(&self, id: MessageId) -> BoxFuture<'_, Result<Vec<UsedKey>, StoreError>>;
+
+    /// Makes what [`Self::rights`] reads: the collection's index, or the table. Repeating it changes
+    /// nothing. Whoever never asks for rights need not call it, and then nothing is made.
+    ///
+    /// # Errors
+    /// [`StoreError::Misconfigured`] when what is there cannot be used so, and
+    /// [`StoreError::Unavailable`] when the store does not answer within its deadline.
+    fn prepare_rights(&self) -> BoxFuture<'_, Result<(), StoreError>>;
+
+    /// What a user may do in a room, by the memberships that the application writes beside the
+    /// messages. No membership, and one that cannot be understood, is no right.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the store does not answer within its deadline.
+    fn rights<'a>(
+        &'a self,
+        room: &'a RoomName,
+        user: &'a UserName,
+    ) -> BoxFuture<'a, Result<Rights, StoreError>>;
 
     /// Asks the backend for a sign of life.
     ///

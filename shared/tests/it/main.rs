@@ -11,4 +11,6 @@ mod stomp_vectors;
 mod store_conformance;
 mod store_conformance_mongo;
 mod store_conformance_mongo_set;
+mod store_conformance_rights;
 mod store_conformance_sqlite;
+mod tls;

@@ -3,12 +3,14 @@
 import { Link } from '/link.js';
 import { MAX_BODY, Room } from '/room.js';
 import { octets } from '/stomp.js';
+import * as token from '/token.js';
 import { View } from '/view.js';
 
 const ERROR_MS = 10_000;
 const ROOM = /^[A-Za-z0-9._~:@-]{1,128}$/;
 const CONTROL = /\p{Cc}/u;
 const MAX_NAME = 128;
+const REFUSED = { unauthorized: 'Not signed in', 'token-expired': 'Token expired', forbidden: 'Not allowed' };
 
 const byId = (id) => document.getElementById(id);
 const text = byId('text');
@@ -16,22 +18,31 @@ const text = byId('text');
 /// What is open: `{ name, room, link, view }`, or null while joining.
 let chat = null;
 let older = false;
+let needsToken = false;
 
 // ---- Joining and leaving
 
 byId('join-form').addEventListener('submit', (event) => {
   event.preventDefault();
-  const name = byId('name').value.trim();
   const room = byId('room').value.trim();
-  const [field, problem] = checked(name, room);
+  const wrong = needsToken && !token.isHeld() ? token.take(byId('token').value) : '';
+  const name = token.isHeld() ? '' : byId('name').value.trim();
+  const [field, problem] = wrong ? ['token', wrong] : checked(name, room);
   byId('join-error').textContent = problem;
-  for (const id of ['name', 'room']) byId(id).setAttribute('aria-invalid', String(id === field));
+  for (const id of ['name', 'token', 'room']) byId(id).setAttribute('aria-invalid', String(id === field));
+  byId('token').value = '';
   if (problem) {
+    showFields();
     byId(field).focus();
     return;
   }
-  history.pushState(null, '', `/?${new URLSearchParams({ room, name })}`);
+  history.pushState(null, '', address(room, name));
   enter(name, room);
+});
+
+byId('forget').addEventListener('click', () => {
+  token.forget();
+  ask();
 });
 
 byId('leave').addEventListener('click', () => {
@@ -41,8 +52,12 @@ byId('leave').addEventListener('click', () => {
 
 addEventListener('popstate', () => follow());
 
+function address(room, name) {
+  return `/?${new URLSearchParams(name ? { room, name } : { room })}`;
+}
+
 function checked(name, room) {
-  if (name === '') return ['name', 'Please give a name.'];
+  if (name === '' && !token.isHeld()) return ['name', 'Please give a name.'];
   if (octets(name) > MAX_NAME) return ['name', 'This name is too long.'];
   if (CONTROL.test(name)) return ['name', 'This name has a character that cannot be shown.'];
   if (room === '') return ['room', 'Please give a room.'];
@@ -54,6 +69,7 @@ function checked(name, room) {
 
 /// Shows what the URL says.
 function follow() {
+  token.takeFromAddress();
   const url = new URLSearchParams(location.search);
   const name = (url.get('name') ?? '').trim();
   const room = (url.get('room') ?? '').trim();
@@ -65,19 +81,43 @@ function follow() {
   leave();
   byId('name').value = name || remembered('name');
   byId('room').value = room || remembered('room');
-  byId('join-error').textContent = name && room ? problem : '';
-  byId(byId('name').value ? 'room' : 'name').focus();
+  byId('join-error').textContent = room && (name || token.isHeld()) ? problem : '';
+  ask();
+}
+
+/// Shows the fields that this server needs, once it has said whether it lets the reader in.
+async function ask() {
+  showFields();
+  byId(byId('name').value || token.isHeld() ? 'room' : 'name').focus();
+  const held = token.authorization();
+  const headers = held ? { Authorization: held } : {};
+  // Which room is asked for makes no difference: 401 comes before it is looked for.
+  const answer = await fetch('/api/rooms/lobby/messages?limit=1', { headers }).catch(() => null);
+  if (!answer || held !== token.authorization()) return;
+  needsToken = answer.status === 401;
+  if (needsToken && held) token.forget();
+  showFields();
+  if (needsToken && held) byId('join-error').textContent = 'Your token is not valid any more. Please give a new one.';
+  if (needsToken && document.activeElement === byId('room')) byId('token').focus();
+}
+
+function showFields() {
+  byId('by-name').hidden = needsToken || token.isHeld();
+  byId('by-token').hidden = !needsToken || token.isHeld();
+  byId('holding').hidden = !token.isHeld();
+  byId('holding-text').textContent = token.user() ? `You are ${token.user()}, by your token.` : 'You have a token.';
 }
 
 function enter(name, room) {
   leave();
-  remember('name', name);
+  if (name) remember('name', name);
   remember('room', room);
   document.body.dataset.view = 'chat';
   byId('join').hidden = true;
   byId('chat').hidden = false;
   byId('room-title').textContent = room;
-  byId('who').textContent = name;
+  byId('who').textContent = token.isHeld() ? token.user() ?? '…' : name;
+  byId('proof').hidden = true;
   byId('invite').href = `/?${new URLSearchParams({ room })}`;
   byId('notice').hidden = true;
   byId('composer-error').textContent = '';
@@ -85,8 +125,17 @@ function enter(name, room) {
   const view = new View(room);
   view.notice = notice;
   view.attached = attached;
-  const link = new Link(name);
-  const open = new Room(room, name, link, view);
+  const link = new Link(() => (token.isHeld() ? { Authorization: token.authorization() } : { login: name }));
+  const open = new Room(room, token.isHeld() ? token.user() : name, link, view);
+  open.onuser = (user) => {
+    token.belongsTo(user);
+    byId('who').textContent = user;
+  };
+  open.onstranger = (user) => {
+    token.belongsTo(user);
+    history.replaceState(null, '', address(room, token.isHeld() ? '' : user));
+    enter(user, room);
+  };
   link.onstate = showState;
   view.onretry = (message) => open.retry(message);
   view.ondiscard = (message) => open.discard(message);
@@ -127,11 +176,12 @@ function remember(what, value) {
 
 let countdown;
 
-function showState({ name, retryAt }) {
+function showState({ name, retryAt, why }) {
   clearInterval(countdown);
   const state = byId('state');
   state.dataset.state = name;
-  byId('reconnect').hidden = name !== 'offline';
+  byId('reconnect').hidden = name !== 'offline' && why !== 'forbidden';
+  byId('proof').hidden = name !== 'refused';
   const show = () => {
     const seconds = Math.max(1, Math.ceil((retryAt - Date.now()) / 1000));
     state.textContent = `Offline – retrying in ${seconds} s`;
@@ -139,12 +189,32 @@ function showState({ name, retryAt }) {
   if (name === 'offline') {
     show();
     countdown = setInterval(show, 1000);
+  } else if (name === 'refused') {
+    state.textContent = REFUSED[why];
+    byId('proof-text').textContent = refusal(why);
+    byId('proof-error').textContent = '';
   } else {
     state.textContent = name === 'connected' ? 'Connected' : 'Connecting…';
   }
 }
 
+function refusal(why) {
+  if (why === 'forbidden') return 'You are not allowed in this room. Another token may let you in.';
+  if (why === 'token-expired') return 'Your token has expired. What you write waits here until you give a new one.';
+  return token.isHeld() ? 'The server refuses this token. Please give another one.'
+    : 'This server needs a token, and takes your name from it.';
+}
+
 byId('reconnect').addEventListener('click', () => chat?.link.open());
+
+byId('proof').addEventListener('submit', (event) => {
+  event.preventDefault();
+  const problem = token.take(byId('proof-token').value);
+  byId('proof-token').value = '';
+  byId('proof-error').textContent = problem;
+  if (!problem) chat?.link.open();
+  text.focus();
+});
 
 // ---- Notices
 

@@ -7,12 +7,14 @@ const BEAT_MS = 10_000;
 const CONNECT_MS = 10_000;
 const MIN_PAUSE_MS = 500;
 const MAX_PAUSE_MS = 30_000;
+// Closes after which to come back as one is fails the same way, for when their ERROR got lost.
+const HELD = new Map([[3000, 'unauthorized'], [4001, 'token-expired']]);
 
 export class Link {
-  /// Called with `{ name: 'connecting' | 'connected' | 'offline', retryAt? }`; `retryAt` as of
-  /// `Date.now()`.
+  /// Called with `{ name: 'connecting' | 'connected' | 'offline' | 'refused', retryAt?, why? }`;
+  /// `retryAt` as of `Date.now()`, `why` as of `hold`.
   onstate = () => {};
-  /// Called when the server has answered CONNECTED.
+  /// Called with the user's name when the server has answered CONNECTED.
   onconnected = () => {};
   /// Called when the connection is gone, however it went.
   onlost = () => {};
@@ -21,11 +23,12 @@ export class Link {
   /// Called every few seconds while connected.
   ontick = () => {};
 
-  #login;
+  #credentials;
   #socket = null;
   #decoder;
   #connected = false;
   #closed = false;
+  #held = false;
   #failures = 0;
   #retry;
   #startedAt = 0;
@@ -34,8 +37,9 @@ export class Link {
   #beats = { out: 0, in: 0 };
   #ticker;
 
-  constructor(login) {
-    this.#login = login;
+  /// `credentials` returns the headers of CONNECT that say who one is.
+  constructor(credentials) {
+    this.#credentials = credentials;
     this.#ticker = new Worker('/beat.js');
     this.#ticker.onmessage = () => this.#tick();
     this.#listen(true);
@@ -49,6 +53,7 @@ export class Link {
   open = () => {
     if (this.#socket || this.#closed) return;
     clearTimeout(this.#retry);
+    this.#held = false;
     this.#startedAt = Date.now();
     this.#decoder = new Decoder();
     this.onstate({ name: 'connecting' });
@@ -58,17 +63,26 @@ export class Link {
     socket.onopen = () => this.#write('CONNECT', {
       'accept-version': '1.2,1.1,1.0',
       host: location.hostname,
-      login: this.#login,
+      ...this.#credentials(),
       'heart-beat': `${BEAT_MS},${BEAT_MS}`,
     });
     socket.onmessage = (event) => this.#read(socket, event.data);
-    socket.onclose = () => this.#lose(socket);
+    socket.onclose = ({ code }) => (HELD.has(code) ? this.hold(HELD.get(code)) : this.#lose(socket));
     this.#socket = socket;
   };
 
   /// Sends a frame; what is sent while not connected is lost, as on a connection that breaks.
   send(command, headers, body) {
     if (this.#connected) this.#write(command, headers, body);
+  }
+
+  /// Ends the connection and makes no other before `open` is called, because to come back as one is
+  /// would be refused again; `why` is the `code` of the refusal.
+  hold(why) {
+    this.#held = true;
+    this.#drop();
+    this.onlost();
+    this.onstate({ name: 'refused', why });
   }
 
   /// The server has proved useful: the next break is not a failure to connect.
@@ -88,14 +102,18 @@ export class Link {
 
   #listen(on) {
     const change = on ? 'addEventListener' : 'removeEventListener';
-    window[change]('online', this.open);
-    window[change]('pageshow', this.open);
+    window[change]('online', this.#again);
+    window[change]('pageshow', this.#again);
     window[change]('offline', this.#offline);
     document[change]('visibilitychange', this.#seen);
   }
 
+  #again = () => {
+    if (!this.#held) this.open();
+  };
+
   #seen = () => {
-    if (!document.hidden) this.open();
+    if (!document.hidden) this.#again();
   };
 
   // The connection may still look open for minutes; a new one tells.
@@ -134,7 +152,7 @@ export class Link {
     };
     this.#connected = true;
     this.onstate({ name: 'connected' });
-    this.onconnected();
+    this.onconnected(headers.get('user-name') ?? '');
   }
 
   #tick() {

@@ -1,6 +1,8 @@
 // One room as one person sees it: what is in it, what is still on its way, and how both stay right
 // over lost connections. It knows nothing of the page; `view` shows it.
 
+import { authorization } from '/token.js';
+
 /// How many messages are asked for at once.
 export const PAGE = 50;
 /// What the server takes as one message, less room for its headers, in octets.
@@ -12,9 +14,17 @@ const REPEAT_MS = 30_000;
 // The server knows a key for 10 minutes; later a repeat could be a second message.
 const KEY_LIFE_MS = 9 * 60_000;
 const MAX_FAULTS = 3;
+// What only another token can change.
+const REFUSALS = ['unauthorized', 'token-expired'];
 
 export class Room {
+  /// Called with the reader's name when the server has said it.
+  onuser = () => {};
+  /// Called instead when it is not that of before: this room is not theirs.
+  onstranger = () => {};
+
   #name;
+  // Null until the server has said it, where nobody else does.
   #user;
   #link;
   #view;
@@ -34,7 +44,7 @@ export class Room {
     this.#user = user;
     this.#link = link;
     this.#view = view;
-    link.onconnected = () => this.#attach(null);
+    link.onconnected = (user) => this.#welcome(user);
     link.onlost = () => this.#detach();
     link.onframe = (frame) => this.#receive(frame);
     link.ontick = () => this.#pump();
@@ -65,7 +75,10 @@ export class Room {
   async older() {
     const oldest = this.#oldest;
     if (!oldest || this.#complete) return;
-    const answer = await fetch(`/api/rooms/${this.#name}/messages?limit=${PAGE}&before=${oldest}`);
+    const token = authorization();
+    const answer = await fetch(`/api/rooms/${this.#name}/messages?limit=${PAGE}&before=${oldest}`, {
+      headers: token ? { Authorization: token } : {},
+    });
     const { messages, complete, error } = await answer.json().catch(() => ({}));
     if (!answer.ok || !messages) throw new Error(error?.message ?? `HTTP ${answer.status}`);
     // A page with holes is none: what is missing in it would never be asked for again.
@@ -83,6 +96,27 @@ export class Room {
 
   get #oldest() {
     return this.#messages.find((message) => message.id)?.id;
+  }
+
+  #welcome(user) {
+    if (this.#user !== null && this.#user !== user) {
+      // What waits here is another's, and must not be sent as this one's.
+      this.onstranger(user);
+      return;
+    }
+    this.onuser(user);
+    if (this.#user === null) this.#become(user);
+    this.#attach(null);
+  }
+
+  // So far there was nothing but what has been written since the page was opened.
+  #become(user) {
+    const written = [...this.#messages];
+    for (const message of written) this.#remove(message);
+    this.#user = user;
+    this.#restore();
+    for (const message of written) this.#draft(message);
+    this.#save();
   }
 
   // `gap` is the message after which something may be missing, when the room is loaded again.
@@ -178,6 +212,12 @@ export class Room {
   #refused(headers, detail) {
     const text = [headers.get('message') ?? 'The server closed the connection.', detail].join(' ').trim();
     const culprit = this.#receipts.get(headers.get('receipt-id'))?.message;
+    const code = headers.get('code');
+    // A message that is forbidden does not end one's stay.
+    if (REFUSALS.includes(code) || (code === 'forbidden' && !culprit)) {
+      this.#link.hold(code);
+      return;
+    }
     if (!culprit) this.#view.notice('error', text);
     for (const message of culprit ? [culprit] : this.#messages) {
       if (!message.inFlight || message.id) continue;
@@ -296,6 +336,7 @@ export class Room {
 
   // What has no receipt outlives a reload of the page, with its key.
   #save() {
+    if (this.#user === null) return;
     const waiting = this.#messages
       .filter(({ state }) => state === 'sending' || state === 'failed')
       .map(({ key, body, at, sentAt, state, why }) => ({ key, body, at, sentAt, state, why }));
@@ -307,6 +348,7 @@ export class Room {
   }
 
   #restore() {
+    if (this.#user === null) return;
     let waiting = [];
     try {
       waiting = JSON.parse(sessionStorage.getItem(this.#storageKey) ?? '[]');

@@ -27,7 +27,7 @@ impl World {
                 self.session.wrote(self.now);
                 self.written(&delivery.encoded.frame);
             }
-            Output::Authenticate(_) | Output::Authorize { .. } => {
+            Output::Authenticate(_) | Output::Authorize { .. } | Output::Decided(_) => {
                 panic!("everyone may do everything here")
             }
             Output::Publish {

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use crate::running::Running;
 use crate::strange::Watched;
 use crate::wire::Wire;
-use crate::wire::raw::{FIN, TEXT, masked};
+use crate::wire::raw::{FIN, PING, TEXT, masked};
 
 /// How often a slow client sends an octet.
 const DRIBBLE: Duration = Duration::from_millis(50);
@@ -287,6 +287,35 @@ async fn a_frame_that_never_ends_is_an_error_whatever_comes_of_it() {
             "{begun:?}: {error:?}"
         );
         assert!(error.contains(&lines), "{begun:?}: {error:?}");
+        wire.expect_close(1008).await;
+    }
+    watched.ended(&[("frame-timeout", 3)]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_message_that_never_ends_is_an_error_though_its_client_lives() {
+    let watched = Watched::start(&["--frame-deadline", "1s"]).await;
+    let send = masked(TEXT, b"SEND\ndestination:/app/rooms/r\n\n");
+    let whole = masked(FIN | TEXT, b"SEND\ndestination:/app/rooms/r\n\n\0");
+    let ping = masked(FIN | PING, b"");
+    for (begun, then) in [
+        // Half a frame, alone and behind a whole one; a fragment, after which pings may come.
+        (whole[..whole.len() - 1].to_vec(), None),
+        ([&whole[..], &whole[..1]].concat(), None),
+        (send, Some(ping)),
+    ] {
+        let mut wire = Wire::connected(&watched.gateway, "1.2").await;
+        wire.raw(&begun).await;
+        let error = loop {
+            tokio::select! {
+                error = wire.next() => break error,
+                () = tokio::time::sleep(DRIBBLE) => {}
+            }
+            if let Some(octets) = &then {
+                wire.try_raw(octets).await.ok();
+            }
+        };
+        assert!(error.contains("\ncode:frame-timeout\n"), "{error:?}");
         wire.expect_close(1008).await;
     }
     watched.ended(&[("frame-timeout", 3)]).await;

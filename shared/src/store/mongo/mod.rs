@@ -1,4 +1,4 @@
-//! Messages in MongoDB: the collection `messages`, and `dead_letters` beside it.
+//! Messages in MongoDB: the collection `messages`, and `dead_letters` and `memberships` beside it.
 //!
 //! What is written is acknowledged by a majority and in its journals (`w: majority, j: true`).
 //! What is read has been acknowledged by a majority too: a primary may show a write before that,
@@ -7,6 +7,7 @@
 
 mod document;
 mod failure;
+mod memberships;
 mod setup;
 
 use std::collections::HashMap;
@@ -21,15 +22,18 @@ use mongodb::{Collection, Database};
 
 use self::document::Identity;
 use self::failure::{WriteFailure, failure};
-use super::{ANOTHER, DeadLetter, Inserted, Store, StoreError, within};
+use super::{ANOTHER, DeadLetter, Inserted, Rights, Store, StoreError, within};
 use crate::config::StoreSettings;
-use crate::message::{Message, MessageId, RoomName, Span, UsedKey};
+use crate::message::{Message, MessageId, RoomName, Span, UsedKey, UserName};
 
 /// The collection of messages.
 pub const MESSAGES: &str = "messages";
 
 /// The collection of what can never be a message.
 pub const DEAD_LETTERS: &str = "dead_letters";
+
+/// The collection of what users may do in rooms. The application writes it.
+pub const MEMBERSHIPS: &str = "memberships";
 
 /// The largest document that a server takes, in octets. The driver fails a whole batch for one
 /// that is larger, so those are kept from it.
@@ -40,6 +44,7 @@ pub struct Mongo {
     database: Database,
     messages: Collection<RawDocumentBuf>,
     dead_letters: Collection<RawDocumentBuf>,
+    memberships: Collection<RawDocumentBuf>,
     deadline: Duration,
 }
 
@@ -268,6 +273,18 @@ impl Store for Mongo {
                 .filter_map(|found| document::used_key(found))
                 .collect())
         })
+    }
+
+    fn prepare_rights(&self) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.within(memberships::prepare(self))
+    }
+
+    fn rights<'a>(
+        &'a self,
+        room: &'a RoomName,
+        user: &'a UserName,
+    ) -> BoxFuture<'a, Result<Rights, StoreError>> {
+        self.within(memberships::rights(self, room, user))
     }
 
     fn ping(&self) -> BoxFuture<'_, Result<(), StoreError>> {

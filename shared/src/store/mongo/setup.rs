@@ -2,16 +2,16 @@
 
 use std::time::Duration;
 
-use bson::doc;
+use bson::{RawDocumentBuf, doc};
 use mongodb::error::{Error, ErrorKind};
 use mongodb::options::{
     Acknowledgment, ClientOptions, CollectionOptions, CommitQuorum, CreateIndexOptions,
     IndexOptions, ReadConcern, ReadPreference, SelectionCriteria, ServerAddress, WriteConcern,
 };
-use mongodb::{Client, Database, IndexModel};
+use mongodb::{Client, Collection, Database, IndexModel};
 
 use super::failure::failure;
-use super::{DEAD_LETTERS, MESSAGES, Mongo};
+use super::{DEAD_LETTERS, MEMBERSHIPS, MESSAGES, Mongo};
 use crate::config::{Retention, StoreSettings};
 use crate::store::StoreError;
 
@@ -109,19 +109,15 @@ fn collections(database: Database, deadline: Duration) -> Mongo {
         .build();
     Mongo {
         messages: database.collection_with_options(MESSAGES, options.clone()),
-        dead_letters: database.collection_with_options(DEAD_LETTERS, options),
+        dead_letters: database.collection_with_options(DEAD_LETTERS, options.clone()),
+        memberships: database.collection_with_options(MEMBERSHIPS, options),
         deadline,
         database,
     }
 }
 
 async fn prepare(mongo: &Mongo, retention: Retention) -> Result<(), StoreError> {
-    let hello = mongo
-        .database
-        .run_command(doc! { "hello": 1 })
-        .await
-        .map_err(failure)?;
-    let single = !hello.contains_key("setName") && hello.get_str("msg").ok() != Some("isdbgrid");
+    let single = is_single(mongo).await?;
     if single {
         tracing::warn!(
             "this MongoDB is a single server and no replica set: what it has acknowledged is lost \
@@ -131,7 +127,9 @@ async fn prepare(mongo: &Mongo, retention: Retention) -> Result<(), StoreError> 
     let by_room = IndexModel::builder()
         .keys(doc! { "room": 1, "_id": 1 })
         .build();
-    make_index(mongo, by_room, single).await.map_err(failure)?;
+    make_index(&mongo.messages, by_room, single)
+        .await
+        .map_err(failure)?;
     match retention {
         Retention::Unchanged => Ok(()),
         Retention::Forever => match mongo.messages.drop_index(RETENTION).await {
@@ -144,11 +142,25 @@ async fn prepare(mongo: &Mongo, retention: Retention) -> Result<(), StoreError> 
     }
 }
 
+/// Whether it is one server, and neither a replica set nor a sharded cluster.
+pub(super) async fn is_single(mongo: &Mongo) -> Result<bool, StoreError> {
+    let hello = mongo
+        .database
+        .run_command(doc! { "hello": 1 })
+        .await
+        .map_err(failure)?;
+    Ok(!hello.contains_key("setName") && hello.get_str("msg").ok() != Some("isdbgrid"))
+}
+
 /// Makes an index where it is missing. Of a replica set's nodes a majority has to have built it:
 /// all of them, which is the default, would wait for one that is down.
-async fn make_index(mongo: &Mongo, index: IndexModel, single: bool) -> Result<(), Error> {
+pub(super) async fn make_index(
+    collection: &Collection<RawDocumentBuf>,
+    index: IndexModel,
+    single: bool,
+) -> Result<(), Error> {
     let quorum = (!single).then_some(CommitQuorum::Majority);
-    let made = mongo.messages.create_index(index);
+    let made = collection.create_index(index);
     let options = CreateIndexOptions::builder().commit_quorum(quorum).build();
     made.with_options(options).await.map(drop)
 }
@@ -171,7 +183,7 @@ async fn expire_after(mongo: &Mongo, age: Duration, single: bool) -> Result<(), 
                 .build(),
         )
         .build();
-    match make_index(mongo, index, single).await {
+    match make_index(&mongo.messages, index, single).await {
         Err(error) if code(&error) == Some(INDEX_DIFFERS) => {
             let index = doc! { "name": RETENTION, "expireAfterSeconds": seconds };
             let change = doc! { "collMod": MESSAGES, "index": index };
@@ -188,7 +200,7 @@ async fn expire_after(mongo: &Mongo, age: Duration, single: bool) -> Result<(), 
     }
 }
 
-fn code(error: &Error) -> Option<i32> {
+pub(super) fn code(error: &Error) -> Option<i32> {
     match &*error.kind {
         ErrorKind::Command(command) => Some(command.code),
         _ => None,

@@ -3,6 +3,7 @@
 //! One thread owns the connection that writes, so that inserts which wait for the disk share the
 //! next commit; reads run beside it on connections of their own, as the write-ahead log allows.
 
+mod memberships;
 mod readers;
 mod schema;
 mod statements;
@@ -19,9 +20,9 @@ use rusqlite::ErrorCode;
 use self::readers::Readers;
 pub use self::statements::history_sql;
 use self::writer::Writer;
-use super::{DeadLetter, Inserted, Store, StoreError, within};
+use super::{DeadLetter, Inserted, Rights, Store, StoreError, within};
 use crate::config::{Retention, StoreSettings};
-use crate::message::{Message, MessageId, RoomName, Span, UsedKey};
+use crate::message::{Message, MessageId, RoomName, Span, UsedKey, UserName};
 
 /// A store in one SQLite file: durable because every commit is synced to disk before it is
 /// answered (`journal_mode=WAL`, `synchronous=FULL`).
@@ -109,6 +110,22 @@ impl Store for Sqlite {
 
     fn keys_after(&self, id: MessageId) -> BoxFuture<'_, Result<Vec<UsedKey>, StoreError>> {
         self.within(self.readers.run(move |c| statements::keys_after(c, id)))
+    }
+
+    fn prepare_rights(&self) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.within(self.writer.run(|t| memberships::prepare(t)))
+    }
+
+    fn rights<'a>(
+        &'a self,
+        room: &'a RoomName,
+        user: &'a UserName,
+    ) -> BoxFuture<'a, Result<Rights, StoreError>> {
+        let (room, user) = (room.clone(), user.clone());
+        self.within(
+            self.readers
+                .run(move |c| memberships::rights(c, &room, &user)),
+        )
     }
 
     fn ping(&self) -> BoxFuture<'_, Result<(), StoreError>> {

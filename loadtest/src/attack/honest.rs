@@ -1,0 +1,233 @@
+//! The honest users: what they send and receive, and what it takes to connect, in peace and under
+//! attack.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use futures_util::stream::{self, StreamExt, TryStreamExt};
+use hdrhistogram::Histogram;
+use serde::Serialize;
+use shared::exit::Failure;
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
+
+use crate::body::{Bodies, HEAD_BYTES};
+use crate::client;
+use crate::config::GatewayUrl;
+use crate::connection::{ClientError, Connection};
+use crate::ledger::Faults;
+use crate::pass::Pass;
+use crate::report::Percentiles;
+use crate::run::{Run, Schedule, Seating};
+use crate::scenario;
+
+/// Users in a room.
+const ROOM: u32 = 10;
+
+/// Connections that are made at one time before all begins.
+const AT_ONCE: usize = 16;
+
+/// How long a user may take to connect.
+const CONNECTING: Duration = Duration::from_secs(10);
+
+/// How often somebody new connects, whatever became of those before.
+const NEWCOMERS: Duration = Duration::from_millis(100);
+
+/// From the last connection to the first message.
+const HEAD_START: Duration = Duration::from_millis(200);
+
+/// Longer than an attack takes: who sends is told when to end.
+const LONGEST: Duration = Duration::from_secs(3600);
+
+/// How often it is looked whether everything has come.
+const LOOKS: Duration = Duration::from_millis(50);
+
+/// How long users may take to leave.
+const LEAVING: Duration = Duration::from_secs(10);
+
+/// What honest users saw in a while.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Seen {
+    /// From when a message was due to its delivery, in microseconds.
+    pub send_to_receive_us: Percentiles,
+    /// From when a newcomer was due to CONNECTED, in microseconds.
+    pub connect_us: Percentiles,
+    /// From when a message was due to its being sent, in microseconds: what this program adds.
+    pub generator_lag_us: Percentiles,
+    /// Newcomers who were not let in, by reason.
+    pub refused: BTreeMap<String, u64>,
+}
+
+/// Honest users at work.
+pub(super) struct Honest {
+    run: Arc<Run>,
+    users: JoinSet<Result<(), ClientError>>,
+    newcomers: JoinHandle<()>,
+    door: Arc<Mutex<Door>>,
+    receive: Histogram<u64>,
+    lag: Histogram<u64>,
+}
+
+/// What newcomers met since it was last asked.
+struct Door {
+    times: Histogram<u64>,
+    refused: BTreeMap<String, u64>,
+}
+
+impl Honest {
+    /// Connects so many users and lets them begin.
+    ///
+    /// # Errors
+    /// [`Failure::Unavailable`] when one of them cannot connect.
+    pub(super) async fn start(
+        gateway: &GatewayUrl,
+        users: u32,
+        rate: f64,
+        seed: u64,
+        prefix: &str,
+    ) -> Result<Self, Failure> {
+        let seats = Seating::Size(ROOM).seats(users);
+        let names = seats.iter().map(|seat| format!("{prefix}-u{}", seat.user));
+        let names = names.collect::<Vec<_>>();
+        let room_name = |room: usize| format!("{prefix}-r{room}");
+        let connecting = seats.iter().map(|seat| {
+            let (user, room) = (&names[seat.user as usize], room_name(seat.room));
+            async move {
+                let opened = timeout(CONNECTING, client::open(gateway, &Pass::default(), user, &room)).await;
+                let opened = opened.map_err(|_| "no answer in time".to_owned());
+                let opened = opened.and_then(|opened| opened.map_err(|error| error.to_string()));
+                opened.map_err(|why| Failure::Unavailable(format!("{}: {why}", gateway.as_str())))
+            }
+        });
+        let connections: Vec<Connection> = stream::iter(connecting)
+            .buffered(AT_ONCE)
+            .try_collect()
+            .await?;
+        let mut random = fastrand::Rng::with_seed(seed);
+        let bodies = Bodies::new(random.u32(..), HEAD_BYTES + 88, &mut random);
+        let mut turns = (0..users).collect::<Vec<_>>();
+        random.shuffle(&mut turns);
+        let schedule = Schedule::new(rate, LONGEST, seats.len());
+        let start = Instant::now() + HEAD_START;
+        let run = Arc::new(Run::new(start, schedule, bodies, seats, names, &turns));
+        let users = scenario::users(None, &run, &turns, connections, room_name);
+        let latencies = run.all_latencies();
+        let door = Arc::new(Mutex::new(Door::new()));
+        let newcomers = newcomers(gateway.clone(), prefix.to_owned(), Arc::clone(&door));
+        Ok(Self {
+            run,
+            users,
+            newcomers: tokio::spawn(newcomers),
+            door,
+            receive: latencies.receive,
+            lag: latencies.lag,
+        })
+    }
+
+    /// What they saw since this was last asked, or since they began.
+    pub(super) fn seen(&mut self) -> Seen {
+        let now = self.run.all_latencies();
+        let since = |now: &Histogram<u64>, before: &Histogram<u64>| {
+            let mut since = now.clone();
+            since
+                .subtract(before)
+                .expect("a histogram has all that it had before");
+            Percentiles::of(&since)
+        };
+        let send_to_receive_us = since(&now.receive, &self.receive);
+        let generator_lag_us = since(&now.lag, &self.lag);
+        self.receive = now.receive;
+        self.lag = now.lag;
+        let mut door = self.door.lock().unwrap_or_else(PoisonError::into_inner);
+        let Door { times, refused } = std::mem::replace(&mut *door, Door::new());
+        Seen {
+            send_to_receive_us,
+            connect_us: Percentiles::of(&times),
+            generator_lag_us,
+            refused,
+        }
+    }
+
+    /// Ends sending, waits for what is owed, and closes the ledger. Gives what is missing, and who was
+    /// cut off, by reason.
+    pub(super) async fn finish(mut self, patience: Duration) -> (Faults, BTreeMap<String, u64>) {
+        self.newcomers.abort();
+        self.run.hush.cancel();
+        let mut cut_off = BTreeMap::new();
+        let settled = async {
+            let is_settled = |room| self.run.ledger(room).is_settled();
+            while !(0..self.run.rooms()).all(is_settled) {
+                sleep(LOOKS).await;
+            }
+        };
+        timeout(patience, settled).await.ok();
+        self.run.stop.cancel();
+        let leaving = async {
+            while let Some(ended) = self.users.join_next().await {
+                scenario::note(&mut cut_off, ended);
+            }
+        };
+        if timeout(LEAVING, leaving).await.is_err() {
+            self.users.abort_all();
+        }
+        let mut faults = Faults::default();
+        for room in 0..self.run.rooms() {
+            faults += self.run.ledger(room).close();
+        }
+        (faults, cut_off)
+    }
+}
+
+impl Door {
+    fn new() -> Self {
+        Self {
+            times: Histogram::new_with_bounds(1, 3_600_000_000, 3).expect("the bounds are valid"),
+            refused: BTreeMap::new(),
+        }
+    }
+}
+
+/// Somebody new connects, and leaves, again and again.
+async fn newcomers(gateway: GatewayUrl, prefix: String, door: Arc<Mutex<Door>>) {
+    let mut ticks = interval(NEWCOMERS);
+    // Who is late is late; the next ones come when they are due.
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
+    let mut coming = JoinSet::new();
+    loop {
+        let due = ticks.tick().await;
+        while coming.try_join_next().is_some() {}
+        let (gateway, door) = (gateway.clone(), Arc::clone(&door));
+        let user = format!("{prefix}-newcomer");
+        coming.spawn(async move {
+            let connecting = async {
+                let mut connection = Connection::dial(&gateway, &Pass::default(), None).await?;
+                connection.connect(&user, &Pass::default(), Duration::ZERO).await?;
+                Ok::<_, ClientError>(connection)
+            };
+            let connected = timeout(CONNECTING, connecting).await;
+            let took = u64::try_from(due.elapsed().as_micros()).unwrap_or(u64::MAX);
+            let result = match connected {
+                Ok(Ok(connection)) => Ok(connection),
+                Ok(Err(error)) => Err(error.to_string()),
+                Err(_) => Err("no answer in time".to_owned()),
+            };
+            let connection = {
+                let mut door = door.lock().unwrap_or_else(PoisonError::into_inner);
+                match result {
+                    Ok(connection) => {
+                        door.times.saturating_record(took.max(1));
+                        Some(connection)
+                    }
+                    Err(reason) => {
+                        *door.refused.entry(reason).or_default() += 1;
+                        None
+                    }
+                }
+            };
+            if let Some(connection) = connection {
+                connection.leave().await;
+            }
+        });
+    }
+}
