@@ -97,7 +97,14 @@ async fn a_page_of_another_site_cannot_use_the_cookie_of_its_visitor() {
     let cookie = format!("auth={}", issuer.user("kim"));
     let backend = backend(&[]).await;
     let ours = "https://chat.example";
-    let flags = ["--jwt-cookie", "auth", "--allowed-origin", ours];
+    let flags = [
+        "--jwt-cookie",
+        "auth",
+        "--allowed-origin",
+        ours,
+        "--access",
+        "open",
+    ];
     let gateway = backend
         .gateway(&[&issuer.flags()[..], &flags].concat())
         .await;
