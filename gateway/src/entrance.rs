@@ -15,7 +15,7 @@ use crate::guard::Guard;
 /// What every client passes.
 pub struct Entrance {
     pub(crate) front: Front,
-    pub(crate) guard: Guard,
+    pub(crate) guard: Arc<Guard>,
     pub(crate) auth: Authenticator,
     pub(crate) access: Access,
 }
@@ -28,11 +28,11 @@ impl Entrance {
     pub async fn open(
         settings: &Settings,
         store: Arc<dyn Store>,
-        _metrics: &Metrics,
+        metrics: &Metrics,
     ) -> Result<Self, Failure> {
         Ok(Self {
             front: Front::open(&settings.front)?,
-            guard: Guard::new(&settings.guard),
+            guard: Arc::new(Guard::open(&settings.guard, metrics)?),
             auth: Authenticator::open(&settings.auth).await?,
             access: Access::open(&settings.access, store).await?,
         })

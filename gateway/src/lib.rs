@@ -229,6 +229,10 @@ pub async fn run(parts: Parts, stop: CancellationToken) -> Result<(), BrokerErro
     }
     tokio::spawn(watch(broker, readiness.latch("broker"), background.clone()));
 
+    let guard = Arc::clone(&gateway.entrance.guard);
+    let end = background.clone();
+    tokio::spawn(async move { guard.watch(end).await });
+
     let tasks = TaskTracker::new();
     let server = Server::new(
         Arc::clone(&gateway.settings),

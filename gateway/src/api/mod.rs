@@ -72,7 +72,7 @@ impl Api {
         &self,
         room: &str,
         request: Request<B>,
-        _peer: Peer,
+        peer: Peer,
     ) -> Answer {
         let (head, body) = request.into_parts();
         let query = head.uri.query().unwrap_or_default();
@@ -81,7 +81,9 @@ impl Api {
             (&Method::GET | &Method::HEAD, _) => history::answer(room, query, &self.past).await,
             (&Method::POST, Some(posts)) => {
                 let is_allowed = page != origin::Page::Foreign;
-                posts.answer(room, is_allowed, &head, body).await
+                posts
+                    .answer(room, is_allowed, &head, body, peer.address.ip())
+                    .await
             }
             (&Method::OPTIONS, _) => {
                 let mut answer = empty(StatusCode::NO_CONTENT);

@@ -4,6 +4,7 @@
 //! query or `--receipt-after` says, when the store has it. Requests that come one after the other
 //! are accepted in that order.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use hyper::StatusCode;
@@ -18,7 +19,7 @@ use super::bad_request;
 use super::draft::{DraftError, MessageJson};
 use crate::Gateway;
 use crate::answer::{Answer, error, json, unavailable};
-use crate::body::{BodyError, Budget, Held};
+use crate::body::{BodyError, Budget, Held, Terms};
 use crate::close::CloseReason;
 use crate::config::ReceiptAfter;
 
@@ -56,10 +57,16 @@ impl Posts {
         is_allowed: bool,
         head: &Parts,
         body: B,
+        address: IpAddr,
     ) -> Answer {
         // Before anything is refused, so that the client is not cut off while it still sends.
-        let deadline = self.gateway.settings.connect_deadline;
-        let body = self.bodies.read(body, self.max_body_bytes, deadline).await;
+        let terms = Terms {
+            address,
+            party: self.gateway.entrance.guard.at(address),
+            limit: self.max_body_bytes,
+            deadline: self.gateway.settings.connect_deadline,
+        };
+        let body = self.bodies.read(body, &terms).await;
         if !is_allowed {
             return Refusal::Origin.answer();
         }

@@ -3,7 +3,7 @@
 mod stream;
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use hyper::HeaderMap;
 use shared::exit::Failure;
@@ -35,6 +35,12 @@ impl Front {
         address: SocketAddr,
     ) -> io::Result<(Stream, SocketAddr)> {
         Ok((Stream::Plain(stream), address))
+    }
+
+    /// Whether what comes from there is the clients' of a proxy that is trusted: then this address says
+    /// nothing of who they are.
+    pub fn forwards(&self, _address: IpAddr) -> bool {
+        false
     }
 
     /// Where the client of a request is that came from `address`.

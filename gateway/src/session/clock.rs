@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::message::HEART_BEAT;
+use super::meter::Kind;
 use super::output::{Outgoing, Output};
 use super::{Session, State};
 use crate::close::CloseReason;
@@ -17,8 +18,8 @@ impl Session {
     /// A sign of life from the client's transport, without octets. It counts as a control frame.
     pub fn heard(&mut self, now: Instant) {
         self.last_read = now;
-        if !self.is_ending() && !self.allows_control(now) {
-            self.flooded(None);
+        if !self.is_ending() {
+            self.count(now, &[Kind::Controls], 0);
         }
     }
 
@@ -29,8 +30,10 @@ impl Session {
 
     /// The time that [`Self::timeout`] named has come.
     pub fn tick(&mut self, now: Instant) {
+        self.release(now);
         if let State::Opening { deadline } = self.state
             && now >= deadline
+            && !self.meters.is_holding()
         {
             self.fail(
                 CloseReason::ConnectTimeout,
@@ -71,12 +74,15 @@ impl Session {
     /// When [`Self::tick`] is due at the latest.
     pub fn timeout(&self) -> Option<Instant> {
         let opening = match self.state {
+            // What it is to send may be what is held.
+            State::Opening { .. } if self.meters.is_holding() => None,
             State::Opening { deadline } => Some(deadline),
             State::Closed(_) => return None,
             _ => None,
         };
         let dues = [
             opening,
+            self.meters.due(),
             self.outgoing_due(),
             self.ping_due(),
             self.frame_due(),

@@ -1,5 +1,6 @@
 //! What each client frame does (STOMP 1.2, section "Client Frames").
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -15,6 +16,7 @@ use super::window::{AckMode, Window};
 use super::{Session, State};
 use crate::close::CloseReason;
 use crate::config::ReceiptAfter;
+use crate::guard::Claim;
 
 /// Why a frame is refused.
 pub(super) struct Refusal(pub(super) CloseReason, pub(super) String);
@@ -32,7 +34,7 @@ impl Session {
                 CloseReason::AlreadyConnected,
                 "this session is connected already",
             ),
-            Command::Send => self.send(now, frame),
+            Command::Send => self.send(frame),
             Command::Subscribe => self.subscribe(frame),
             Command::Unsubscribe => self.unsubscribe(frame),
             Command::Disconnect => {
@@ -58,7 +60,7 @@ impl Session {
         }
     }
 
-    fn send(&mut self, now: Instant, frame: &Frame) -> Result<(), Refusal> {
+    fn send(&mut self, frame: &Frame) -> Result<(), Refusal> {
         let destination = required(frame, "destination")?;
         let room = self
             .settings
@@ -72,12 +74,6 @@ impl Session {
             .transpose()
             .map_err(|error| Refusal(CloseReason::BadHeader, error.to_string()))?;
         let asked = receipt_after(frame)?.unwrap_or(self.settings.receipt_after);
-        if self.rate.as_mut().is_some_and(|rate| !rate.allow(now)) {
-            return refuse(
-                CloseReason::RateLimited,
-                "more messages a second than are allowed",
-            );
-        }
         let draft = Draft {
             room,
             sender: self.user.clone(),
@@ -135,18 +131,19 @@ impl Session {
             return Err(Refusal(CloseReason::TooManySubscriptions, text));
         }
         let past = self.past_wanted(frame)?;
+        let claim = self.claim(&room)?;
         let receipt = frame.header("receipt").map(str::to_owned);
         let slot = Slot(self.next_slot);
         self.next_slot += 1;
         self.joining += 1;
         self.outputs.push_back(Output::Join {
             slot,
-            room: room.clone(),
+            room,
             address: address.clone(),
         });
         self.subscriptions.push(Subscription::new(
             slot,
-            room,
+            claim,
             address,
             self.guarantees.journaled,
             Window::new(mode, self.settings.max_unacknowledged),
@@ -154,6 +151,18 @@ impl Session {
             receipt,
         ));
         Ok(())
+    }
+
+    /// Counts a subscription to `room`, here and with those who share a limit.
+    fn claim(&self, room: &RoomName) -> Result<Claim, Refusal> {
+        if let Some(most) = self.settings.guard.max_rooms {
+            let rooms: HashSet<_> = self.subscriptions.iter().map(Subscription::room).collect();
+            if rooms.len() >= most && !rooms.contains(room) {
+                let text = format!("at most {most} rooms per connection");
+                return Err(Refusal(CloseReason::TooManyRooms, text));
+            }
+        }
+        Claim::new(&self.parties, room).map_err(|(reason, text)| Refusal(reason, text))
     }
 
     fn unsubscribe(&mut self, frame: &Frame) -> Result<(), Refusal> {

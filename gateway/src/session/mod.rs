@@ -15,8 +15,8 @@ mod clock;
 mod connect;
 mod ending;
 mod frames;
+mod meter;
 mod publication;
-mod rate;
 mod readings;
 mod subscription;
 mod transaction;
@@ -33,9 +33,9 @@ use shared::stomp::heartbeat::HeartBeat;
 use shared::stomp::{Command, Frame, Version};
 use shared::stomp::{Decoded, Decoder};
 
+use self::meter::{Kind, Meters, kinds};
 use self::output::{Outgoing, Output, Slot};
 use self::publication::InFlight;
-use self::rate::Rate;
 use self::readings::Readings;
 use self::subscription::Subscription;
 use self::transaction::Transactions;
@@ -43,6 +43,7 @@ use crate::access::{Action, Verdict};
 use crate::auth::{AuthError, Identity};
 use crate::close::CloseReason;
 use crate::config::Settings;
+use crate::guard::Party;
 use crate::outbox::Delivery;
 use crate::transport::TransportName;
 
@@ -65,7 +66,7 @@ pub struct Session {
     decoder: Decoder,
     version: Version,
     user: UserName,
-    /// A frame that waits for a SUBSCRIBE before it to take effect.
+    /// A frame that waits for a SUBSCRIBE before it to take effect, or came over a rate.
     stalled: Option<Frame>,
     subscriptions: Vec<Subscription>,
     /// The names of those that have ended last and were to be acknowledged.
@@ -78,8 +79,9 @@ pub struct Session {
     in_flight_bytes: usize,
     next_token: u64,
     transactions: Transactions,
-    rate: Option<Rate>,
-    control_rate: Option<Rate>,
+    meters: Meters,
+    /// With whom it shares limits.
+    parties: Vec<Arc<Party>>,
     /// Since when a frame has been incomplete although everything was read.
     unfinished_since: Option<Instant>,
     heart_beat: HeartBeat,
@@ -145,8 +147,8 @@ impl Session {
             in_flight_bytes: 0,
             next_token: 0,
             transactions: Transactions::default(),
-            rate: settings.send_rate.map(Rate::new),
-            control_rate: settings.control_rate.map(Rate::new),
+            meters: Meters::new(&settings),
+            parties: Vec::new(),
             unfinished_since: None,
             heart_beat: HeartBeat {
                 outgoing: None,
@@ -169,10 +171,11 @@ impl Session {
         // Line ends are padding after a frame, and a heart-beat where there is nothing else.
         let is_padding = octets.iter().all(|octet| matches!(octet, b'\r' | b'\n'));
         let is_control = is_padding && (octets.is_empty() || self.unfinished_since.is_none());
-        if is_control && !self.allows_control(now) {
-            return self.flooded(None);
-        }
         self.decoder.feed(octets);
+        self.count(now, &[Kind::Octets], octets.len());
+        if is_control && !self.is_ending() {
+            self.count(now, &[Kind::Controls], 0);
+        }
         self.take_frames(now);
     }
 
@@ -316,6 +319,7 @@ impl Session {
     pub fn wants_input(&self) -> bool {
         self.stalled.is_none()
             && self.has_room()
+            && !self.meters.is_holding()
             && self.outputs.len() < MAX_OUTPUTS
             && !self.is_ending()
     }
@@ -323,16 +327,18 @@ impl Session {
     /// Handles what has been read. It stops only at what an answer will start it again from: for
     /// frames that have come the client may wait, and send nothing more.
     fn take_frames(&mut self, now: Instant) {
-        while self.has_room() && !self.is_ending() {
+        while self.has_room() && !self.is_ending() && !self.meters.is_holding() {
             let frame = match self.stalled.take() {
                 Some(frame) => frame,
                 None => match self.decoder.next() {
                     Ok(Some(Decoded::Frame(frame))) => {
                         self.unfinished_since = None;
-                        if is_control(frame.command) && !self.allows_control(now) {
-                            return self.flooded(frame.header("receipt"));
+                        let kinds = kinds(frame.command);
+                        self.stalled = Some(frame);
+                        if !self.count(now, kinds, 0) {
+                            return;
                         }
-                        frame
+                        continue;
                     }
                     Ok(Some(Decoded::HeartBeat)) => continue,
                     Ok(None) => {
@@ -365,17 +371,6 @@ impl Session {
         self.in_flight.len() < MAX_IN_FLIGHT && self.in_flight_bytes < MAX_IN_FLIGHT_BYTES
     }
 
-    fn allows_control(&mut self, now: Instant) -> bool {
-        self.control_rate
-            .as_mut()
-            .is_none_or(|rate| rate.allow(now))
-    }
-
-    fn flooded(&mut self, receipt: Option<&str>) {
-        let detail = "more frames other than SEND, ACK and NACK a second than are allowed";
-        self.fail(CloseReason::RateLimited, detail, receipt);
-    }
-
     /// RECEIPT, where one was asked for (STOMP 1.2, section "RECEIPT").
     fn acknowledged(&mut self, receipt: Option<String>) {
         if let Some(receipt) = receipt {
@@ -388,12 +383,6 @@ impl Session {
         self.outputs
             .push_back(Output::Write(Outgoing::Text(octets)));
     }
-}
-
-/// Whether a frame counts against the rate of control frames: those that carry messages, or say
-/// that they arrived, are as many as there are messages.
-fn is_control(command: Command) -> bool {
-    !matches!(command, Command::Send | Command::Ack | Command::Nack)
 }
 
 /// Who a client is that gives no name.

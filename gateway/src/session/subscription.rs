@@ -14,6 +14,7 @@ use shared::message::{Message, MessageId, RoomName, Span};
 use super::message::message_frame;
 use super::output::{Address, Encoded, Outgoing, Slot};
 use super::window::{AckMode, Window};
+use crate::guard::Claim;
 use crate::outbox::Delivery;
 
 /// How many messages after one are read at a time: with the frame limit it bounds what is held.
@@ -22,7 +23,6 @@ pub(super) const PAGE: usize = 50;
 #[derive(Debug)]
 pub(super) struct Subscription {
     pub(super) slot: Slot,
-    pub(super) room: RoomName,
     pub(super) address: Address,
     journaled: bool,
     phase: Phase,
@@ -31,6 +31,8 @@ pub(super) struct Subscription {
     replayed: HashSet<MessageId>,
     window: Window,
     held: VecDeque<Delivery>,
+    /// Its room, with all who count it.
+    claim: Claim,
 }
 
 #[derive(Debug)]
@@ -88,7 +90,7 @@ pub(super) enum Step {
 impl Subscription {
     pub(super) fn new(
         slot: Slot,
-        room: RoomName,
+        claim: Claim,
         address: Address,
         journaled: bool,
         window: Window,
@@ -112,7 +114,6 @@ impl Subscription {
         let phase = Phase::Attaching(Box::new(attach));
         Self {
             slot,
-            room,
             address,
             journaled,
             phase,
@@ -120,7 +121,12 @@ impl Subscription {
             replayed: HashSet::new(),
             window,
             held: VecDeque::new(),
+            claim,
         }
+    }
+
+    pub(super) fn room(&self) -> &RoomName {
+        &self.claim.room
     }
 
     /// A live delivery: what to write now, if anything.

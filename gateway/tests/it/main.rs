@@ -9,6 +9,7 @@ mod attach;
 mod binary;
 mod ephemeral;
 mod gaps;
+mod guard;
 mod history;
 mod http;
 mod large;
