@@ -102,7 +102,7 @@ impl<C: Serve> Server<C> {
             slot.map_err(|_| TurnedAway::Connections)
         });
         let admitted = slot.and_then(|slot| {
-            let seat = if self.entrance.front.forwards(address) {
+            let seat = if self.entrance.front.is_proxy(address) {
                 None
             } else {
                 self.entrance.guard.connect(address)?

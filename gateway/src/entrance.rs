@@ -31,7 +31,7 @@ impl Entrance {
         metrics: &Metrics,
     ) -> Result<Self, Failure> {
         Ok(Self {
-            front: Front::open(&settings.front)?,
+            front: Front::open(&settings.front, metrics)?,
             guard: Arc::new(Guard::open(&settings.guard, metrics)?),
             auth: Authenticator::open(&settings.auth).await?,
             access: Access::open(&settings.access, store).await?,

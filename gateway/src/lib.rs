@@ -247,7 +247,8 @@ pub async fn run(parts: Parts, stop: CancellationToken) -> Result<(), BrokerErro
     .publishing(Arc::clone(&gateway));
     serving.set(true);
     if let Ok(address) = listener.local_addr() {
-        tracing::info!("{name} is ready at http://{address}/");
+        let scheme = gateway.entrance.front.scheme();
+        tracing::info!("{name} is ready at {scheme}://{address}/");
     }
     server.run(listener).await;
     serving.set(false);

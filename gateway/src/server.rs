@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::error::Error;
+use std::fmt;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
@@ -17,7 +18,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use shared::metrics::Metrics;
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -27,6 +28,7 @@ use crate::answer::{Answer, error, set, unavailable};
 use crate::api::{self, Api};
 use crate::config::Settings;
 use crate::entrance::Entrance;
+use crate::front::Stream;
 use crate::guard::Seat;
 use crate::handshake::{self, SLACK};
 use crate::pages::Shelf;
@@ -119,34 +121,15 @@ impl<C: Serve> Server<C> {
         self: Arc<Self>,
         stream: TcpStream,
         address: SocketAddr,
-        mut place: Place,
+        place: Place,
     ) {
         if let Err(reason) = prepare(&stream, self.settings.write_timeout) {
             tracing::debug!(%address, %reason, "connection lost before its first request");
             return;
         }
-        let taking = self.entrance.front.take(stream, address);
-        let (stream, address) = match timeout(self.settings.connect_deadline, taking).await {
-            Ok(Ok(taken)) => taken,
-            Ok(Err(reason)) => {
-                tracing::debug!(%address, %reason, "connection lost before its first request");
-                return;
-            }
-            Err(_) => {
-                tracing::debug!(%address, "connection silent before its first request");
-                return;
-            }
+        let Some((stream, address, place)) = self.enter(stream, address, place).await else {
+            return;
         };
-        // A proxy has told where the client is. Where it has not, each of its requests may.
-        if place.is_uncounted() && !self.entrance.front.forwards(address.ip()) {
-            match self.entrance.guard.connect(address.ip()) {
-                Ok(seat) => place.seat = seat,
-                Err(away) => match self.refusal(away) {
-                    Some(refusal) => place = place.refused(Some(refusal), away),
-                    None => return,
-                },
-            }
-        }
         let place = Arc::new(place);
         let lifetime = if place.refusal.is_some() {
             REFUSAL_LIFETIME
@@ -213,6 +196,55 @@ impl<C: Serve> Server<C> {
         }
     }
 
+    /// Takes what comes before the first request, all of it within the connect deadline. Gives the
+    /// stream that requests come on, and where the client is.
+    async fn enter(
+        &self,
+        mut stream: TcpStream,
+        peer: SocketAddr,
+        mut place: Place,
+    ) -> Option<(Stream, SocketAddr, Place)> {
+        let Entrance { front, guard, .. } = &*self.entrance;
+        let deadline = Instant::now() + self.settings.connect_deadline;
+        let failed = |address: SocketAddr, label: Option<&str>, reason: &dyn fmt::Display| {
+            tracing::debug!(%address, %reason, "connection lost before its first request");
+            if let Some(label) = label {
+                let failures = &self.metrics.gateway.http_failures;
+                failures.with_label_values(&[label]).inc();
+            }
+        };
+        let address = match timeout_at(deadline, front.origin(&mut stream, peer)).await {
+            Ok(Ok(address)) => address,
+            Ok(Err(reason)) => {
+                failed(peer, reason.label(), &reason);
+                return None;
+            }
+            Err(late) => {
+                failed(peer, Some("proxy"), &late);
+                return None;
+            }
+        };
+        // Before anything is computed for it. Where a proxy has not told where the client is, each of
+        // its requests may.
+        if place.is_uncounted() && !front.is_proxy(address.ip()) {
+            match guard.connect(address.ip()) {
+                Ok(seat) => place.seat = seat,
+                Err(away) => place = place.refused(Some(self.refusal(away)?), away),
+            }
+        }
+        match timeout_at(deadline, front.secure(stream)).await {
+            Ok(Ok(stream)) => Some((stream, address, place)),
+            Ok(Err(reason)) => {
+                failed(address, reason.label(), &reason);
+                None
+            }
+            Err(late) => {
+                failed(address, Some("timeout"), &late);
+                None
+            }
+        }
+    }
+
     /// Answers one request.
     async fn answer<B>(
         self: &Arc<Self>,
@@ -225,8 +257,9 @@ impl<C: Serve> Server<C> {
     {
         let (method, uri) = (request.method().clone(), request.uri().clone());
         let path = uri.path();
+        let address = self.entrance.front.client(address, request.headers());
         let peer = Peer {
-            address: self.entrance.front.client(address, request.headers()),
+            address,
             subprotocol: None,
             token: self.entrance.auth.token(&request),
         };

@@ -190,20 +190,26 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Transport for Socket<S>
         self.stream.get_mut().most = usize::MAX;
         // Who has gone, or does not read in time, is not told.
         let _ = timeout(deadline, async move {
-            self.flush().await.ok()?;
-            match self
-                .stream
-                .send(Message::Close(Some(CloseFrame {
-                    code: code.into(),
-                    reason,
-                })))
-                .await
-            {
-                // The client's Close came first: its answer is what is left to write.
-                Err(Error::Protocol(ProtocolError::SendAfterClosing)) => {
-                    self.flush().await.ok()?;
+            let close = Message::Close(Some(CloseFrame {
+                code: code.into(),
+                reason,
+            }));
+            let told = match self.stream.flush().await {
+                Ok(()) => self.stream.send(close).await,
+                failed => failed,
+            };
+            match told {
+                Ok(()) => {}
+                // The client's Close came first: once it is answered, both have said all.
+                Err(
+                    Error::ConnectionClosed
+                    | Error::AlreadyClosed
+                    | Error::Protocol(ProtocolError::SendAfterClosing),
+                ) => {
+                    let _ = self.stream.flush().await;
+                    return self.stream.get_mut().shutdown().await.ok();
                 }
-                sent => sent.ok()?,
+                Err(_) => return None,
             }
             while !self.broken {
                 match self.stream.next().await {

@@ -5,6 +5,7 @@
 
 pub mod binary;
 pub mod cache;
+pub mod certificate;
 pub mod cluster;
 pub mod haproxy;
 pub mod mongo;
@@ -16,6 +17,7 @@ pub mod sentinel;
 pub mod stomp;
 pub mod until;
 
+pub use certificate::Authority;
 pub use cluster::Cluster;
 pub use haproxy::Haproxy;
 pub use mongo::Mongo;

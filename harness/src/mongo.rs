@@ -34,6 +34,7 @@ pub struct Mongo {
     program: PathBuf,
     data: PathBuf,
     port: u16,
+    options: Vec<String>,
     server: Option<Server>,
 }
 
@@ -48,7 +49,16 @@ impl Mongo {
     /// # Panics
     /// When there is no mongod, saying how to get one, or it does not start.
     pub async fn start() -> Self {
-        let mongo = Self::spawn_somewhere().await;
+        Self::start_with(&[]).await
+    }
+
+    /// Starts one that takes writes, with further options: `--tlsMode preferTLS`. It must listen
+    /// without TLS too.
+    ///
+    /// # Panics
+    /// As [`Mongo::start`].
+    pub async fn start_with(options: &[&str]) -> Self {
+        let mongo = Self::spawn_with(options).await;
         let config = doc! { "_id": "rs0", "members": [{ "_id": 0, "host": mongo.host() }] };
         mongo.command(doc! { "replSetInitiate": config }).await;
         mongo.writable().await;
@@ -185,6 +195,10 @@ impl Mongo {
 
     /// Starts it on a free port. Another process may take that first: then on the next.
     pub(crate) async fn spawn_somewhere() -> Self {
+        Self::spawn_with(&[]).await
+    }
+
+    async fn spawn_with(options: &[&str]) -> Self {
         let program = program().unwrap_or_else(|reason| panic!("{reason}"));
         let name = format!("roomcast-mongod-{}", Uuid::new_v4().simple());
         let data = std::env::temp_dir().join(name);
@@ -193,6 +207,7 @@ impl Mongo {
             program,
             data,
             port: 0,
+            options: options.iter().map(ToString::to_string).collect(),
             server: None,
         };
         for _ in 0..5 {
@@ -219,6 +234,7 @@ impl Mongo {
         command.args(["--wiredTigerCacheSizeGB", "0.25"]);
         command.args(["--setParameter", "diagnosticDataCollectionEnabled=false"]);
         command.args(["--setParameter", "ttlMonitorSleepSecs=1"]);
+        command.args(&self.options);
         command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

@@ -87,7 +87,7 @@ impl Process {
         line
     }
 
-    /// The address that it logged for its clients, in `… is ready at http://…`.
+    /// The address that it logged for its clients, in `… is ready at http://…`, or `https://…`.
     pub async fn ready(&self) -> SocketAddr {
         address_in(&self.line(|line| line.contains("is ready at ")).await)
     }
@@ -149,6 +149,11 @@ impl Process {
     /// Asks it to end, with SIGINT, as Ctrl-C does.
     pub async fn interrupt(&self) {
         self.signal("INT").await;
+    }
+
+    /// Asks it to read its files anew, with SIGHUP.
+    pub async fn hang_up(&self) {
+        self.signal("HUP").await;
     }
 
     /// Stops it where it is, with SIGSTOP: its connections stay open and silent.
@@ -260,12 +265,12 @@ impl Drop for Process {
     }
 }
 
-/// The address in the first `http://` URL of a log line.
+/// The address in the first `http://` or `https://` URL of a log line.
 ///
 /// # Panics
 /// When there is none.
 pub fn address_in(line: &str) -> SocketAddr {
-    let url = line.split_once("http://").map(|(_, rest)| rest);
+    let url = line.split_once("://").map(|(_, rest)| rest);
     let host = url.and_then(|rest| {
         rest.split(|c: char| !(c.is_ascii_alphanumeric() || ".:[]".contains(c)))
             .next()

@@ -2,13 +2,19 @@
 //! wire while it listens.
 
 use std::collections::VecDeque;
+use std::fmt::Debug;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
 use shared::stomp::{Command, DecodeError, Decoded, Decoder, Frame, Limits, Version, encode};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
+use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::ClientConfig;
+use tokio_rustls::rustls::pki_types::ServerName;
 use tokio_tungstenite::tungstenite::client::ClientRequestBuilder;
 use tokio_tungstenite::tungstenite::http::Uri;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
@@ -34,6 +40,8 @@ pub struct StompOptions {
     pub origin: Option<String>,
     /// More headers of CONNECT.
     pub headers: Vec<(String, String)>,
+    /// Whom to trust, for a `wss://` URL: see [`Authority::client`](crate::Authority::client).
+    pub tls: Option<Arc<ClientConfig>>,
 }
 
 impl Default for StompOptions {
@@ -45,6 +53,7 @@ impl Default for StompOptions {
             subprotocols: vec!["v12.stomp".into()],
             origin: None,
             headers: Vec::new(),
+            tls: None,
         }
     }
 }
@@ -102,10 +111,15 @@ impl From<tungstenite::Error> for StompFailure {
     }
 }
 
+/// What a connection runs on: TCP, or TLS on it.
+trait Octets: AsyncRead + AsyncWrite + Debug + Send + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Debug + Send + Unpin> Octets for S {}
+
 /// One connection. Frames that a wait was not for stay queued for later waits, in order.
 #[derive(Debug)]
 pub struct StompClient {
-    socket: WebSocketStream<TcpStream>,
+    socket: WebSocketStream<Box<dyn Octets>>,
     subprotocol: Option<String>,
     version: Version,
     decoder: Decoder,
@@ -140,6 +154,13 @@ impl StompClient {
             .authority()
             .expect("a test's URL names a host and a port");
         let address = authority.as_str().to_owned();
+        let tls = (uri.scheme_str() == Some("wss")).then(|| {
+            let config = options.tls.clone();
+            let config = config.expect("a test says whom a wss:// URL trusts");
+            let host = authority.host().trim_matches(['[', ']']).to_owned();
+            let name = ServerName::try_from(host).expect("a test's URL names a host");
+            (TlsConnector::from(config), name)
+        });
         let mut request = ClientRequestBuilder::new(uri);
         for subprotocol in &options.subprotocols {
             request = request.with_sub_protocol(subprotocol);
@@ -152,6 +173,13 @@ impl StompClient {
                 .await
                 .map_err(tungstenite::Error::Io)?;
             stream.set_nodelay(true).map_err(tungstenite::Error::Io)?;
+            let stream: Box<dyn Octets> = match tls {
+                Some((connector, name)) => {
+                    let secured = connector.connect(name, stream).await;
+                    Box::new(secured.map_err(tungstenite::Error::Io)?)
+                }
+                None => Box::new(stream),
+            };
             client_async(request, stream).await
         };
         let (socket, response) = tokio::time::timeout(DEADLINE, opened)

@@ -15,5 +15,6 @@ pub mod config;
 pub mod exit;
 pub mod listen;
 pub mod metrics;
+pub mod reload;
 pub mod shutdown;
 pub mod telemetry;

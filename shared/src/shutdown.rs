@@ -1,15 +1,21 @@
 //! How a process is told to end.
 
+use std::io::{self, IsTerminal};
 use std::process;
 
 use tokio::signal::unix::{Signal, SignalKind, signal as listen};
 use tokio_util::sync::CancellationToken;
 
-/// A token that SIGTERM or SIGINT cancels. A second signal ends the process at once, with 128 and
-/// the signal's number as a shell shows it. To be called once, inside the runtime.
+use crate::reload::Reload;
+
+/// A token that SIGTERM or SIGINT cancels, and the end of the terminal that the process writes to. A
+/// second signal ends the process at once, with 128 and the signal's number as a shell shows it. Any
+/// other SIGHUP ends nothing: see [`Reload`]. To be called once, inside the runtime.
 pub fn signal() -> CancellationToken {
     let mut terminate = handler(SignalKind::terminate());
     let mut interrupt = handler(SignalKind::interrupt());
+    let mut hangup = Reload::listen();
+    let had_terminal = io::stderr().is_terminal();
     let token = CancellationToken::new();
     let stop = token.clone();
     tokio::spawn(async move {
@@ -17,6 +23,10 @@ pub fn signal() -> CancellationToken {
             tokio::select! {
                 _ = terminate.recv() => SignalKind::terminate(),
                 _ = interrupt.recv() => SignalKind::interrupt(),
+                () = async {
+                    // A terminal that has been closed is none any more.
+                    while { hangup.asked().await; !had_terminal || io::stderr().is_terminal() } {}
+                } => SignalKind::hangup(),
             }
         };
         next().await;

@@ -27,6 +27,8 @@ pub fn init(format: LogFormat) {
     };
     let logs = tracing_subscriber::fmt()
         .with_env_filter(filter)
+        // It would say on stderr that stderr cannot be written to, and panic of it.
+        .log_internal_errors(false)
         .with_writer(io::stderr);
     // An error means that logs go somewhere already.
     let _already = match format {

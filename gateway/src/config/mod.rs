@@ -19,7 +19,7 @@ use shared::stomp::Limits;
 pub use self::access::{AccessArgs, AccessSettings, AccessSource, Refusals};
 pub use self::args::GatewayArgs;
 pub use self::auth::{Auth, AuthArgs, AuthSettings};
-pub use self::front::{FrontArgs, FrontSettings};
+pub use self::front::{FrontArgs, FrontSettings, TlsFiles};
 pub use self::guard::{GuardArgs, GuardSettings, Share};
 pub use crate::destination::{DestinationError, Destinations, Template};
 pub use crate::origin::{AllowedOrigin, Origins};

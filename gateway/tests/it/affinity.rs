@@ -142,7 +142,9 @@ impl Gateway {
             ("--admin-listen", &admin),
         ];
         let flags = flags.iter().flat_map(|(flag, value)| [*flag, value]);
-        let process = Process::spawn("gateway", flags);
+        // As docker/compose.yaml has it.
+        let proxied = ["--trusted-proxy", "127.0.0.1", "--proxy-protocol"];
+        let process = Process::spawn("gateway", flags.chain(proxied));
         process.ready().await;
         Self {
             process,

@@ -121,8 +121,8 @@ fn the_readme_has_every_flag_and_every_reason() {
         .collect();
     let help = String::from_utf8(gateway(&["--help"]).stdout).unwrap();
     let mut count = 0;
-    let mut flags = help.split("\n      --").skip(1);
-    while let Some((flag, text)) = flags.next().and_then(|text| text.split_once(" <")) {
+    for text in help.split("\n      --").skip(1) {
+        let (flag, text) = text.split_once(char::is_whitespace).unwrap();
         let (alone, named) = (format!("`--{flag}`"), format!("`--{flag} "));
         let mut with_it = rows
             .iter()

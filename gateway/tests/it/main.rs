@@ -8,6 +8,7 @@ mod affinity;
 mod attach;
 mod binary;
 mod ephemeral;
+mod front;
 mod gaps;
 mod guard;
 mod history;

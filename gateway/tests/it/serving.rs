@@ -16,7 +16,7 @@ use shared::config::{CommonArgs, StoreUrl, Without};
 use shared::message::{Draft, MessageId, RoomName, Series, UserName};
 use shared::metrics::Metrics;
 use shared::store::{self, Store};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -224,7 +224,7 @@ impl Answer {
 }
 
 /// Reads to the end of the connection.
-pub(crate) async fn answer(stream: &mut TcpStream) -> Answer {
+pub(crate) async fn answer(stream: &mut (impl AsyncRead + Unpin)) -> Answer {
     let mut octets = Vec::new();
     timeout(DEADLINE, stream.read_to_end(&mut octets))
         .await
@@ -234,7 +234,7 @@ pub(crate) async fn answer(stream: &mut TcpStream) -> Answer {
 }
 
 /// Reads the head of an answer only: what follows it stays unread.
-pub(crate) async fn head(stream: &mut TcpStream) -> Answer {
+pub(crate) async fn head(stream: &mut (impl AsyncRead + Unpin)) -> Answer {
     let mut octets = Vec::new();
     while !octets.ends_with(b"\r\n\r\n") {
         octets.push(timeout(DEADLINE, stream.read_u8()).await.unwrap().unwrap());

@@ -1,9 +1,11 @@
 //! The session's limits on what carries no message, and the receipts that every end still owes.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use gateway::close::CloseReason;
-use gateway::guard::Scope;
+use gateway::config::{RateLimit, Share};
+use gateway::guard::{Party, Scope};
 use gateway::session::output::Slot;
 use shared::stomp::Command;
 
@@ -138,6 +140,50 @@ fn more_than_the_send_rate_is_held_and_who_presses_on_is_cut_off() {
     }
     assert_eq!((client.closed, client.publishes.len()), (None, 60));
     assert_eq!(client.slowed.len(), 20);
+}
+
+#[test]
+fn sessions_of_one_user_share_a_rate_and_what_they_subscribe_to() {
+    let share = Share {
+        frames: Some(RateLimit::new(2.try_into().unwrap())),
+        rooms: Some(1),
+        ..Share::default()
+    };
+    let party = Party::new(Scope::User, share);
+    let mut clients = [(); 3].map(|()| Client::connected(&[]));
+    for client in &mut clients {
+        client.session.share(Arc::clone(&party));
+    }
+    let [first, second, third] = &mut clients;
+    let subscribe = |room: &str| format!("SUBSCRIBE\nid:a\ndestination:/topic/rooms/{room}\n\n\0");
+    first.say(&subscribe("r"));
+    second.say(&subscribe("r"));
+    third.say(&subscribe("elsewhere"));
+    assert_eq!(third.closed, Some(CloseReason::TooManyRooms));
+    let error = third.take();
+    assert_eq!(error.body, "SUBSCRIBE: at most 1 rooms per user");
+
+    // The fourth frame passes at once; of those that follow one each half a second, in turns.
+    first.confirm(0);
+    second.confirm(0);
+    first.say(&"BEGIN\ntransaction:t\n\n\0ABORT\ntransaction:t\n\n\0".repeat(2));
+    second.say("UNSUBSCRIBE\nid:a\nreceipt:1\n\n\0");
+    assert_eq!(
+        (first.slowed.as_slice(), second.slowed.as_slice()),
+        (&[Scope::User][..], &[Scope::User][..])
+    );
+    second.pass(Duration::from_millis(999));
+    assert!(second.frames.is_empty());
+    second.pass(Duration::from_millis(1));
+    assert_eq!(second.take().header("receipt-id"), Some("1"));
+    assert!(!second.session.is_slowed() && first.session.is_slowed());
+    // What a session had is given back when it ends, however it does.
+    drop(clients);
+    let mut last = Client::connected(&[]);
+    last.session.share(party);
+    last.now += Duration::from_secs(10);
+    last.say(&subscribe("elsewhere"));
+    assert_eq!((last.closed, last.joins.len()), (None, 1));
 }
 
 #[test]

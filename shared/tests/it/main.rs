@@ -12,3 +12,4 @@ mod store_conformance;
 mod store_conformance_mongo;
 mod store_conformance_mongo_set;
 mod store_conformance_sqlite;
+mod tls;

@@ -89,6 +89,40 @@ async fn a_wrong_flag_is_one_line_and_64() {
 }
 
 #[tokio::test]
+async fn clients_are_served_over_tls_and_files_that_cannot_be_used_end_it_with_64() {
+    let authority = harness::Authority::new();
+    let server = authority.certify("server", &["127.0.0.1"]);
+    let (certificate, key) = (server.certificate.to_str(), server.key.to_str());
+    let (certificate, key) = (certificate.unwrap(), key.unwrap());
+    let folder = tempfile::tempdir().unwrap();
+    let flags = ["--tls-cert", certificate, "--tls-key", key];
+    let running = start(folder.path(), &flags).await;
+    let url = format!("wss://{}/ws", running.ready().await);
+    let options = StompOptions {
+        tls: Some(authority.client()),
+        ..StompOptions::login("kim")
+    };
+    StompClient::connect(&url, options).await.unwrap();
+
+    for (flags, hint) in [
+        (&flags[..2], "--tls-key"),
+        (&["--tls-cert", key, "--tls-key", key], "no certificate"),
+        (&["--proxy-protocol"], "--trusted-proxy"),
+        (&["--trusted-proxy", "proxy"], "10.0.0.0/8"),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let mut refused = start(folder.path(), flags).await;
+        assert_eq!(refused.wait().await.code(), Some(64), "{hint}");
+        let said = refused.output();
+        let line = said.lines().last().unwrap();
+        assert!(
+            line.starts_with("roomcast: ") && line.contains(hint),
+            "{said}"
+        );
+    }
+}
+
+#[tokio::test]
 async fn a_client_hears_heart_beats_and_is_sent_away_when_it_sends_none() {
     let folder = tempfile::tempdir().unwrap();
     let server = start(folder.path(), &["--heartbeat", "200ms"]).await;

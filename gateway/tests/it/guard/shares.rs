@@ -83,6 +83,49 @@ async fn a_session_of_many_requests_counts_with_its_address() {
 }
 
 #[tokio::test]
+async fn clients_behind_a_trusted_proxy_count_with_their_own_addresses() {
+    let flags = [
+        "--address-max-connections",
+        "1",
+        "--trusted-proxy",
+        "127.0.0.9",
+    ];
+    let gateway = backend(&[]).await.gateway(&flags).await;
+    let upgrade = |client: &str| {
+        let line = format!("X-Forwarded-For: {client}\r\nUpgrade: ");
+        str::from_utf8(UPGRADE)
+            .unwrap()
+            .replacen("Upgrade: ", &line, 1)
+    };
+    let mut open = Vec::new();
+    for (client, status) in [
+        ("192.0.2.1", 101),
+        ("192.0.2.2", 101),
+        ("192.0.2.1", 429),
+        ("2001:db8::1", 101),
+        ("2001:db8::2", 429),
+        ("2001:db8:0:1::", 101),
+    ] {
+        let mut stream = ask_from(9, &gateway, upgrade(client).as_bytes()).await;
+        assert_eq!(head(&mut stream).await.status, status, "{client}");
+        open.push(stream);
+    }
+    // Whoever is no proxy is who it is, whatever it says.
+    for (client, status) in [("192.0.2.7", 101), ("192.0.2.8", 429)] {
+        let mut stream = ask_from(3, &gateway, upgrade(client).as_bytes()).await;
+        assert_eq!(head(&mut stream).await.status, status, "{client}");
+        open.push(stream);
+    }
+    assert_eq!(turned_away(&gateway, "address"), 3);
+    drop(open);
+    harness::until("the places to be free", async || {
+        let mut stream = ask_from(9, &gateway, upgrade("192.0.2.1").as_bytes()).await;
+        head(&mut stream).await.status == 101
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn who_connects_too_often_is_told_when_to_come_back() {
     let flags = ["--address-connect-rate", "1"];
     let gateway = backend(&[]).await.gateway(&flags).await;
