@@ -25,6 +25,12 @@ async fn bodies_that_stall_do_not_starve_who_ends_them() {
     }
     let small = json!({"body": "x".repeat(60_000)}).to_string();
     let small = gateway.request("POST", PATH, &[JSON], small.as_bytes());
+    // And as many small ones as it takes until there is no room for it.
+    harness::until("the address to have its share", async || {
+        stalled.push(ask_from(1, &gateway, &large[..20_000]).await);
+        next(&mut ask_from(1, &gateway, &small).await).await.status == 503
+    })
+    .await;
     for _ in 0..20 {
         let mut honest = ask_from(2, &gateway, &small).await;
         assert_eq!(next(&mut honest).await.status, 201);

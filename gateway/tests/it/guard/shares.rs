@@ -126,6 +126,36 @@ async fn clients_behind_a_trusted_proxy_count_with_their_own_addresses() {
 }
 
 #[tokio::test]
+async fn who_is_refused_behind_a_proxy_takes_no_place_from_others_either() {
+    let flags = [
+        "--address-max-connections",
+        "1",
+        "--max-connections",
+        "3",
+        "--proxy-protocol",
+        "--trusted-proxy",
+        "127.0.0.9",
+    ];
+    let gateway = backend(&[]).await.gateway(&flags).await;
+    // The PROXY protocol, version 2: TCP over IPv4, from 192.0.2.x.
+    let proxied = |x: u8| {
+        let signature = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c";
+        [&signature[..], &[192, 0, 2, x, 127, 0, 0, 1, 9, 9, 9, 9]].concat()
+    };
+    let mut silent = Vec::new();
+    for nth in 1..=20 {
+        silent.push(ask_from(9, &gateway, &proxied(1)).await);
+        harness::until("it to be counted", async || {
+            turned_away(&gateway, "address") == nth - 1
+        })
+        .await;
+    }
+    let honest = [&proxied(2), UPGRADE].concat();
+    let mut honest = ask_from(9, &gateway, &honest).await;
+    assert_eq!(head(&mut honest).await.status, 101);
+}
+
+#[tokio::test]
 async fn who_connects_too_often_is_told_when_to_come_back() {
     let flags = ["--address-connect-rate", "1"];
     let gateway = backend(&[]).await.gateway(&flags).await;
