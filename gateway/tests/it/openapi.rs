@@ -199,6 +199,21 @@ async fn bad_days(answers: &mut Answers) {
     answers.get(&gateway, PATH).await;
     answers.post(&gateway, "", "X: x", message.clone()).await;
 
+    let gateway = full.gateway(&["--address-max-connections", "1"]).await;
+    let mut stream = gateway.connect().await;
+    stream.write_all(&request).await.unwrap();
+    assert_eq!(next(&mut stream).await.status, 200);
+    answers.get(&gateway, PATH).await;
+    answers.post(&gateway, "", "X: x", message.clone()).await;
+
+    let gateway = full.gateway(&["--address-frame-rate", "1"]).await;
+    until("the address to ask too much", async || {
+        gateway.post("r", &message).await.status == 429
+    })
+    .await;
+    answers.get(&gateway, PATH).await;
+    answers.post(&gateway, "", "X: x", message.clone()).await;
+
     let serving = serving(&[]).await;
     let database = rusqlite::Connection::open(&serving.file).unwrap();
     database
