@@ -68,13 +68,7 @@ impl<T: Transport> Connection<T> {
     pub(crate) fn new(gateway: Arc<Gateway>, socket: T, peer: Peer) -> Self {
         let id = Uuid::new_v4().to_string();
         let settings = Arc::clone(&gateway.settings);
-        let mut session = Session::new(
-            settings,
-            id,
-            gateway.guarantees,
-            socket.name(),
-            Instant::now(),
-        );
+        let mut session = Session::new(settings, id, gateway.guarantees, socket.name(), now());
         if let Some(party) = gateway.entrance.guard.at(peer.address.ip()) {
             session.share(party);
         }
@@ -138,9 +132,9 @@ impl<T: Transport> Connection<T> {
             tokio::select! {
                 incoming = incoming(&mut self.socket, reads), if reads || flushes => match incoming
                 {
-                    Incoming::Data(octets) => self.session.receive(Instant::now(), &octets),
-                    Incoming::Begun => self.session.begun(Instant::now()),
-                    Incoming::Alive => self.session.heard(Instant::now()),
+                    Incoming::Data(octets) => self.session.receive(now(), &octets),
+                    Incoming::Begun => self.session.begun(now()),
+                    Incoming::Alive => self.session.heard(now()),
                     Incoming::Flushed => {}
                     // Who goes while it is sent away does not change why.
                     Incoming::Closed => {
@@ -156,7 +150,7 @@ impl<T: Transport> Connection<T> {
                 reason = self.outbox.until_cut(), if self.session.closing().is_none() => {
                     self.session.cut(reason);
                 }
-                () = sleep_until(wake.into()) => self.session.tick(Instant::now()),
+                () = sleep_until(wake.into()) => self.session.tick(now()),
                 () = out_of_time.cancelled() => return CloseReason::Restart,
                 () = drained.as_mut(), if !self.draining => {
                     self.draining = true;
@@ -169,7 +163,7 @@ impl<T: Transport> Connection<T> {
     /// Carries out what the session asks for, as long as the socket has room for it.
     fn carry_out(&mut self) -> Result<(), CloseReason> {
         if !self.socket.is_flushed() {
-            let now = Instant::now();
+            let now = self::now();
             if let Some(reason) = self.session.closing() {
                 self.closing_since.get_or_insert((now, reason));
             }
@@ -190,7 +184,7 @@ impl<T: Transport> Connection<T> {
             }
         }
         if !self.socket.is_flushed() {
-            let now = Instant::now();
+            let now = self::now();
             self.session.wrote(now);
             // From now, not from the next time that something happens: until then nothing may.
             self.stuck_since = Some(now);
@@ -320,17 +314,16 @@ impl<T: Transport> Connection<T> {
                     }
                 }
                 self.identity = who.as_ref().ok().cloned().map(Arc::new);
-                self.session.authenticated(Instant::now(), who);
+                self.session.authenticated(now(), who);
             }
             Answer::Authorized(room, action, verdict) => {
-                self.session
-                    .authorized(Instant::now(), &room, action, verdict);
+                self.session.authorized(now(), &room, action, verdict);
             }
             Answer::Published(token, answer) => {
-                self.session.published(Instant::now(), token, answer);
+                self.session.published(now(), token, answer);
             }
             Answer::Joined(slot, confirmed) => {
-                self.session.joined(Instant::now(), slot, confirmed);
+                self.session.joined(now(), slot, confirmed);
             }
             Answer::Past(slot, past) => {
                 // What the page repeats of what was delivered before it is known only to a
@@ -354,7 +347,7 @@ impl<T: Transport> Connection<T> {
 
     /// When something is due although nothing happens.
     fn wake_at(&self) -> Instant {
-        let far = Instant::now() + Duration::from_secs(3600);
+        let far = now() + Duration::from_secs(3600);
         let gives_up = self.gives_up().map(|(due, _)| due);
         let dues = [gives_up, self.session.timeout()];
         dues.into_iter().flatten().min().unwrap_or(far)
@@ -391,4 +384,9 @@ async fn incoming(socket: &mut impl Transport, reads: bool) -> Incoming {
         Ok(()) => Incoming::Flushed,
         Err(_) => Incoming::Closed,
     }
+}
+
+/// The clock of the runtime, which a test may hold.
+fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
 }

@@ -111,6 +111,19 @@ impl Pass {
         Ok(Self { tls, proof })
     }
 
+    /// Whom these servers' certificates are from, where they have any, and what tokens are signed with,
+    /// where they want any.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub(crate) fn of(
+        token_secret: Option<Secret>,
+        ca: Option<PathBuf>,
+        gateways: &[GatewayUrl],
+    ) -> Result<Self, Failure> {
+        Self::open(&PassArgs { token_secret, ca }, gateways)
+    }
+
     /// The same with the tokens of a file, one a line, and the names in their `sub`: those of the
     /// first `users`.
     ///

@@ -69,8 +69,9 @@ fn in_cookie(headers: &HeaderMap, name: &str) -> Option<Token> {
         .filter_map(|line| line.to_str().ok())
         .flat_map(|line| line.split(';'))
         .filter_map(|pair| pair.trim().split_once('='))
+        .map(|(found, value)| (found, value.trim_matches('"')))
         .find(|(found, value)| *found == name && !value.is_empty())
-        .map(|(_, value)| Token::new(value.trim_matches('"')))
+        .map(|(_, value)| Token::new(value))
 }
 
 #[cfg(test)]
@@ -104,6 +105,7 @@ mod tests {
             of("q")
         );
         assert_eq!(found("/ws", &[("Authorization", "Bearer ")]), None);
+        assert_eq!(found("/ws?token=q", &[("Cookie", "auth=\"\"")]), of("q"));
     }
 
     #[test]

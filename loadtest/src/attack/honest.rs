@@ -82,6 +82,7 @@ impl Honest {
     /// [`Failure::Unavailable`] when one of them cannot connect.
     pub(super) async fn start(
         gateway: &GatewayUrl,
+        pass: &Pass,
         users: u32,
         rate: f64,
         seed: u64,
@@ -94,11 +95,7 @@ impl Honest {
         let connecting = seats.iter().map(|seat| {
             let (user, room) = (&names[seat.user as usize], room_name(seat.room));
             async move {
-                let opened = timeout(
-                    CONNECTING,
-                    client::open(gateway, &Pass::default(), user, &room),
-                )
-                .await;
+                let opened = timeout(CONNECTING, client::open(gateway, pass, user, &room)).await;
                 let opened = opened.map_err(|_| "no answer in time".to_owned());
                 let opened = opened.and_then(|opened| opened.map_err(|error| error.to_string()));
                 opened.map_err(|why| Failure::Unavailable(format!("{}: {why}", gateway.as_str())))
@@ -118,7 +115,12 @@ impl Honest {
         let users = scenario::users(None, &run, &turns, connections, room_name);
         let latencies = run.all_latencies();
         let door = Arc::new(Mutex::new(Door::new()));
-        let newcomers = newcomers(gateway.clone(), prefix.to_owned(), Arc::clone(&door));
+        let newcomers = newcomers(
+            gateway.clone(),
+            pass.clone(),
+            prefix.to_owned(),
+            Arc::clone(&door),
+        );
         Ok(Self {
             run,
             users,
@@ -193,7 +195,7 @@ impl Door {
 }
 
 /// Somebody new connects, and leaves, again and again.
-async fn newcomers(gateway: GatewayUrl, prefix: String, door: Arc<Mutex<Door>>) {
+async fn newcomers(gateway: GatewayUrl, pass: Pass, prefix: String, door: Arc<Mutex<Door>>) {
     let mut ticks = interval(NEWCOMERS);
     // Who is late is late; the next ones come when they are due.
     ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
@@ -201,14 +203,12 @@ async fn newcomers(gateway: GatewayUrl, prefix: String, door: Arc<Mutex<Door>>) 
     loop {
         let due = ticks.tick().await;
         while coming.try_join_next().is_some() {}
-        let (gateway, door) = (gateway.clone(), Arc::clone(&door));
+        let (gateway, pass, door) = (gateway.clone(), pass.clone(), Arc::clone(&door));
         let user = format!("{prefix}-newcomer");
         coming.spawn(async move {
             let connecting = async {
-                let mut connection = Connection::dial(&gateway, &Pass::default(), None).await?;
-                connection
-                    .connect(&user, &Pass::default(), Duration::ZERO)
-                    .await?;
+                let mut connection = Connection::dial(&gateway, &pass, None).await?;
+                connection.connect(&user, &pass, Duration::ZERO).await?;
                 Ok::<_, ClientError>(connection)
             };
             let connected = timeout(CONNECTING, connecting).await;

@@ -33,13 +33,13 @@ pub(crate) enum Kind {
     StalledBody,
     /// Open SockJS sessions, and never poll them.
     SockjsSessions,
-    /// CONNECT with tokens of garbage and with forged ones, again and again.
+    /// CONNECT with tokens of garbage, expired, forged, unsigned and huge ones, again and again.
     BadTokens,
     /// Connect, vanish with a reset, and connect again.
     ReconnectStorm,
-    /// Begin TLS, and never end its first message.
+    /// Begin TLS, and never end its first message; the server has TLS then.
     TlsHalf,
-    /// Connect, and subscribe to 200 rooms.
+    /// Connect, a tenth of them, and subscribe to 200 rooms each.
     SubscribeFlood,
 }
 
@@ -56,6 +56,15 @@ impl Kind {
         self.to_possible_value()
             .and_then(|value| Some(value.get_help()?.to_string()))
             .unwrap_or_default()
+    }
+
+    /// How many connections it makes where so many are wanted. What takes far more memory than the
+    /// others takes fewer, so that all of them fit the same machine.
+    pub(crate) fn connections(self, wanted: u32) -> u32 {
+        match self {
+            Self::SubscribeFlood => (wanted / 10).max(1),
+            _ => wanted,
+        }
     }
 
     /// Whether a connection that has ended comes back.

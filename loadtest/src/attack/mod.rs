@@ -18,6 +18,7 @@ mod target;
 mod vitals;
 
 use std::fmt::Write as _;
+use std::path::Path;
 
 use clap::ValueEnum;
 use shared::exit::Failure;
@@ -39,7 +40,11 @@ pub(crate) async fn attack(args: &AttackArgs) -> Result<(), Failure> {
     if args.list {
         return print(&list());
     }
-    check(args.json.as_deref(), args.markdown.as_deref())?;
+    let files = args
+        .markdown
+        .as_deref()
+        .filter(|path| *path != Path::new("-"));
+    check(args.json.as_deref(), files)?;
     let system = match args.server {
         Program::Gateway => System::Single,
         Program::Roomcast => System::Standalone,

@@ -34,8 +34,9 @@ const OPENING: Duration = Duration::from_secs(300);
 const LOOKS: Duration = Duration::from_millis(250);
 const STEADY: Duration = Duration::from_secs(2);
 
-/// Descriptors that come and go with honest newcomers.
-const FEW_DESCRIPTORS: u64 = 32;
+/// Descriptors that come and go with honest newcomers, and the gateway's connections to its store, of
+/// which it keeps 32 once it has needed them.
+const FEW_DESCRIPTORS: u64 = 64;
 
 /// Deliveries a second in the busy room, about, and the messages that it has at most.
 const DELIVERIES: u32 = 20_000;
@@ -59,7 +60,7 @@ pub(super) struct Stage<'a> {
 impl Stage<'_> {
     /// Plays an attack to its end. What cannot be started is in `broken`.
     pub(super) async fn row(&self, kind: Kind) -> Row {
-        let mut row = Row::new(kind, self.args.connections);
+        let mut row = Row::new(kind, kind.connections(self.args.connections));
         // The harness panics with what the reader of a failed test needs to know. All that it had
         // started has ended then.
         let played = AssertUnwindSafe(self.play(kind, &mut row))
@@ -79,8 +80,8 @@ impl Stage<'_> {
     async fn play(&self, kind: Kind, row: &mut Row) -> Result<(), Failure> {
         let args = self.args;
         let mut target = match (&args.url, &self.programs) {
-            (Some(url), _) => Target::given(url, args.pid).await?,
-            (None, Some(programs)) => Target::start(args, programs).await?,
+            (Some(url), _) => Target::given(url, args).await?,
+            (None, Some(programs)) => Target::start(kind, args, programs).await?,
             (None, None) => return Err(Failure::Config("--url: there is no server".into())),
         };
         let prefix = format!("attack-{:08x}", Uuid::new_v4().as_fields().0);
@@ -90,7 +91,8 @@ impl Stage<'_> {
             0 => None,
             users => {
                 let rate = args.honest_rate;
-                Some(Honest::start(&target.gateway, users, rate, args.seed, &prefix).await?)
+                let (gateway, pass) = (&target.gateway, &target.pass);
+                Some(Honest::start(gateway, pass, users, rate, args.seed, &prefix).await?)
             }
         };
         let peace_began = (Instant::now(), vitals.as_ref().and_then(Vitals::cpu));
@@ -103,12 +105,17 @@ impl Stage<'_> {
 
         let stage = script::Stage {
             prefix,
-            tokens: Vec::new(),
+            tokens: std::mem::take(&mut target.bad_tokens),
         };
         let room = stage.busy_room();
         let speaker = match kind {
             Kind::SlowReader => {
-                let speaking = speak(target.gateway.clone(), room, args.connections);
+                let speaking = speak(
+                    target.gateway.clone(),
+                    target.pass.clone(),
+                    room,
+                    args.connections,
+                );
                 Some(tokio::spawn(speaking))
             }
             _ => None,
@@ -116,7 +123,7 @@ impl Stage<'_> {
         let orders = Orders {
             kind,
             target: target.address,
-            connections: args.connections as usize,
+            connections: row.wanted as usize,
             comebacks: args.comebacks,
             stage,
         };
@@ -261,11 +268,14 @@ fn limit(row: &Row) -> Option<String> {
 }
 
 /// Speaks in a room of so many members, until it is aborted.
-async fn speak(gateway: GatewayUrl, room: String, members: u32) -> Result<(), ClientError> {
-    let mut connection = Connection::dial(&gateway, &Pass::default(), None).await?;
-    connection
-        .connect("speaker", &Pass::default(), Duration::ZERO)
-        .await?;
+async fn speak(
+    gateway: GatewayUrl,
+    pass: Pass,
+    room: String,
+    members: u32,
+) -> Result<(), ClientError> {
+    let mut connection = Connection::dial(&gateway, &pass, None).await?;
+    connection.connect("speaker", &pass, Duration::ZERO).await?;
     let rate = (DELIVERIES / members.max(1)).clamp(1, MESSAGES);
     let mut ticks = interval(Duration::from_secs(1) / rate);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);

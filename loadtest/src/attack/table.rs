@@ -57,11 +57,16 @@ pub(super) fn publish(
         let text = serde_json::to_string_pretty(rows).expect("a row has no impossible keys");
         write("--json", path, text + "\n")?;
     }
-    if let Some(path) = in_markdown {
-        write("--markdown", path, markdown(rows))?;
-    }
+    let printed = match in_markdown {
+        Some(path) if path == Path::new("-") => markdown(rows),
+        Some(path) => {
+            write("--markdown", path, markdown(rows))?;
+            text(rows)
+        }
+        None => text(rows),
+    };
     // Last, since it may go nowhere.
-    print(&text(rows))?;
+    print(&printed)?;
     let wrong = rows.iter().filter_map(Row::wrong).collect::<Vec<_>>();
     match wrong.is_empty() {
         true => Ok(()),

@@ -9,11 +9,12 @@ use shared::config::positive_duration;
 
 use super::{GatewayUrl, rate};
 use crate::attack::Kind;
+use crate::pass::Secret;
 
 pub(super) const EXAMPLES: &str = "\
 Examples:
   Every kind, 10,000 connections each, with the table as Markdown:
-    loadtest attack --markdown table.md
+    loadtest attack --hold 70s --markdown -
   What 100 users notice of a slow-loris of 2,000 sockets:
     loadtest attack slow-headers --connections 2000 --honest 100
   Two kinds, against a server of your own, whose memory is that of a process here:
@@ -87,6 +88,15 @@ pub(crate) struct AttackArgs {
     #[arg(long, value_name = "PID", requires = "url")]
     pub pid: Option<u32>,
 
+    /// What the honest users' tokens are signed with (HS256), where the server of --url wants tokens.
+    #[arg(long, value_name = "KEY", requires = "url")]
+    pub token_secret: Option<Secret>,
+
+    /// Certificates in PEM of the authorities that honest users trust, with --url wss://…; hostile
+    /// connections speak no TLS.
+    #[arg(long, value_name = "FILE", requires = "url")]
+    pub ca: Option<PathBuf>,
+
     /// Seed of the honest users' load; the same seed, the same load.
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub seed: u64,
@@ -103,7 +113,7 @@ pub(crate) struct AttackArgs {
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
 
-    /// Write the table as Markdown to this file too.
+    /// Write the table as Markdown to this file too; - prints it in place of the other.
     #[arg(long, value_name = "FILE")]
     pub markdown: Option<PathBuf>,
 }

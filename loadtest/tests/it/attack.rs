@@ -64,7 +64,9 @@ async fn honest_users_are_served_under_every_attack_of_a_selection() {
         "huge-frame",
         "compressed",
         "header-bomb",
+        "bad-tokens",
         "reconnect-storm",
+        "tls-half",
         "--server=roomcast",
         "--connections=200",
         "--honest=20",
@@ -76,7 +78,7 @@ async fn honest_users_are_served_under_every_attack_of_a_selection() {
     ])
     .await;
     assert_eq!(code, Some(0), "{output}");
-    assert_eq!(rows.len(), 9, "{output}");
+    assert_eq!(rows.len(), 11, "{output}");
     for (row, how) in rows.iter().zip([
         Some("closed without a word"),
         Some("closed without a word"),
@@ -87,6 +89,8 @@ async fn honest_users_are_served_under_every_attack_of_a_selection() {
         Some("closed 1002 malformed-frame"),
         None,
         None,
+        None,
+        Some("closed without a word"),
     ]) {
         let kind = &row["kind"];
         assert!(row["hostile"]["most"].as_u64().unwrap() > 0, "{output}");
@@ -103,6 +107,13 @@ async fn honest_users_are_served_under_every_attack_of_a_selection() {
     }
     assert!(ended(&rows[7], "HTTP 431") > 0, "{output}");
     assert!(ended(&rows[7], "closed 1009") > 0, "{output}");
+    // Honest users have tokens there, and are served; nobody else is let in.
+    let refused = ended(&rows[8], "closed 3000 unauthorized");
+    let expired = ended(&rows[8], "closed 4001 token-expired");
+    assert!(refused > expired && expired > 0, "{output}");
+    assert!(ended(&rows[8], "closed 1009") > 0, "{output}");
+    let ends = rows[8]["hostile"]["ends"].as_object().unwrap();
+    assert_eq!(ends.len(), 3, "{output}");
 }
 
 #[tokio::test]
@@ -115,10 +126,12 @@ async fn a_newcomer_who_is_not_let_in_is_told_of() {
         "--honest=20",
         "--peace=1s",
         "--hold=1s",
+        "--markdown=-",
     ])
     .await;
     assert_eq!(code, Some(1), "{output}");
     assert!(output.contains("honest newcomers not let in"), "{output}");
+    assert!(output.contains("\n| silent | "), "{output}");
 }
 
 #[tokio::test]
@@ -196,6 +209,9 @@ async fn every_kind_is_listed_and_others_are_refused() {
         (&["loud"][..], "loud"),
         (&["silent", "--pid=1"], "--url"),
         (&["silent", "--connections=0"], "--connections"),
+        (&["silent", "--ca=file"], "--url"),
+        (&["silent", "--url=wss://127.0.0.1:1/ws"], "--ca"),
+        (&["silent", "--token-secret=short"], "32 octets"),
     ] {
         let mut wrong = start(flags);
         assert_eq!(wrong.wait().await.code(), Some(64), "{flags:?}");
