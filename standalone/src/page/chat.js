@@ -47,7 +47,7 @@ byId('forget').addEventListener('click', () => {
 
 byId('leave').addEventListener('click', () => {
   history.pushState(null, '', '/');
-  leave();
+  follow();
 });
 
 addEventListener('popstate', () => follow());

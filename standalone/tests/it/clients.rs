@@ -91,6 +91,15 @@ async fn pages_of_an_allowed_origin_use_every_transport_and_others_none() {
 }
 
 #[tokio::test]
+async fn the_page_asks_for_tokens_shows_none_and_goes_on_with_the_next() {
+    let data = TempDir::new().unwrap();
+    drive("signin.mjs", |listen, flags| {
+        standalone(&data, listen, flags)
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn the_page_keeps_messages_once_and_in_order_whatever_a_server_answers() {
     let mut client = script("scripted.mjs", "");
     let status = client.wait().await;
