@@ -118,6 +118,24 @@ async fn libraries_bring_tokens_over_tls_and_lose_nothing_when_one_expires() {
 }
 
 #[tokio::test]
+async fn a_cookie_works_for_the_servers_own_page_and_for_no_other() {
+    let data = TempDir::new().unwrap();
+    drive("cookie.mjs", |listen, flags| {
+        standalone(&data, listen, flags)
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn back_ends_sign_and_post_as_they_are_told_to() {
+    let data = TempDir::new().unwrap();
+    drive("backends.mjs", |listen, flags| {
+        standalone(&data, listen, flags)
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn the_page_keeps_messages_once_and_in_order_whatever_a_server_answers() {
     let mut client = script("scripted.mjs", &[]);
     let status = client.wait().await;
