@@ -29,6 +29,7 @@ await ada.goto(server);
 await ada.locator('#token').waitFor();
 assert(await ada.locator('#name').isHidden());
 assert.equal(await ada.textContent('#pick'), 'Pick a room.');
+for (const field of ['#token', '#proof-token']) assert.equal(await ada.getAttribute(field, 'type'), 'password');
 await ada.fill('#room', ROOM);
 await shot('token-desktop-light', ada);
 await ada.click('#join-form button.primary');
