@@ -102,8 +102,14 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let slots = Arc::new(Semaphore::new(1000));
     let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
     let echo = |options| {
-        let slots = Arc::clone(&slots);
-        Endpoint::new(options, Arc::new(Echo), slots, tasks.clone(), stop.clone())
+        Endpoint::new(
+            options,
+            Arc::new(Echo),
+            Arc::clone(&slots),
+            Arc::default(),
+            tasks.clone(),
+            stop.clone(),
+        )
     };
     let services = Arc::new(Services {
         echo: echo(options.clone()),
@@ -119,6 +125,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
             options,
             Arc::new(Close),
             Arc::clone(&slots),
+            Arc::default(),
             tasks.clone(),
             stop.clone(),
         ),

@@ -1,14 +1,17 @@
 //! Accepts connections, as long as there is room.
 
 use std::io::{self, ErrorKind};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use shared::metrics::GatewayMetrics;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
-use tokio::time::sleep;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, sleep, sleep_until};
 
+use crate::guard::{TurnedAway, for_clients};
 use crate::place::Place;
 use crate::server::Server;
 use crate::transport::Serve;
@@ -17,10 +20,13 @@ use crate::transport::Serve;
 const VANISHED: Duration = Duration::from_secs(60);
 
 /// Connections over the limit that are told so; more are closed without a word.
-const REFUSALS: usize = 256;
+pub(crate) const REFUSALS: usize = 256;
 
 /// How long to wait when the system has no descriptor or memory for one more connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// For how long all has to be well before a pause counts as over.
+const RECOVERED: Duration = Duration::from_secs(1);
 
 impl<C: Serve> Server<C> {
     /// Accepts connections until `stop` is cancelled, then closes the listener and returns. HTTP
@@ -29,40 +35,127 @@ impl<C: Serve> Server<C> {
     ///
     /// At most `max_connections` are open, and a SockJS session counts as one beside those that carry
     /// it. Further ones are answered 503 with `Retry-After` and closed, so that a load balancer or
-    /// client goes elsewhere.
+    /// client goes elsewhere. Where the system has not so many descriptors, accepting pauses until
+    /// some are given back.
     pub async fn run(self, listener: TcpListener) {
         let server = Arc::new(self);
-        let refusals = Arc::new(Semaphore::new(REFUSALS));
-        let mut failing = false;
+        let descriptors = for_clients(server.most_open())
+            .map(|most| Arc::new(Semaphore::new(most.min(Semaphore::MAX_PERMITS))));
+        let mut pause = Pause {
+            metrics: Arc::clone(&server.metrics.gateway),
+            over: None,
+        };
         loop {
+            let descriptor = match &descriptors {
+                None => None,
+                Some(all) => match Arc::clone(all).try_acquire_owned() {
+                    Ok(descriptor) => Some(descriptor),
+                    Err(_) => {
+                        pause.begin("as many descriptors are taken as clients may have");
+                        let one = tokio::select! {
+                            () = server.stop.cancelled() => return,
+                            one = Arc::clone(all).acquire_owned() => one,
+                        };
+                        pause.extend();
+                        one.ok()
+                    }
+                },
+            };
             let accepted = tokio::select! {
                 biased;
                 () = server.stop.cancelled() => return,
                 accepted = listener.accept() => accepted,
+                () = pause.until_over() => {
+                    pause.end();
+                    continue;
+                }
             };
             let (stream, address) = match accepted {
                 Ok(accepted) => accepted,
                 Err(reason) if concerns_one_connection(&reason) => continue,
                 Err(reason) => {
-                    if !failing {
-                        tracing::error!(%reason, "connections cannot be accepted");
+                    pause.begin(&reason.to_string());
+                    tokio::select! {
+                        () = server.stop.cancelled() => return,
+                        () = sleep(ACCEPT_PAUSE) => {}
                     }
-                    failing = true;
-                    sleep(ACCEPT_PAUSE).await;
                     continue;
                 }
             };
-            failing = false;
-            let place = if let Ok(slot) = Arc::clone(&server.slots).try_acquire_owned() {
-                Place::new(slot)
-            } else if let Ok(refusal) = Arc::clone(&refusals).try_acquire_owned() {
-                Place::refusal(refusal)
-            } else {
-                continue;
-            };
-            let serving = Arc::clone(&server).serve(stream, address, place);
-            server.tasks.spawn(serving);
+            if let Some(place) = server.place(address, descriptor) {
+                let serving = Arc::clone(&server).serve(stream, address, place);
+                server.tasks.spawn(serving);
+            }
         }
+    }
+
+    /// The place of a connection that comes from there; `None` when it is not even told that there is
+    /// none.
+    fn place(
+        &self,
+        address: SocketAddr,
+        descriptor: Option<OwnedSemaphorePermit>,
+    ) -> Option<Place> {
+        let address = address.ip();
+        let slot = self.entrance.guard.has_memory().and_then(|()| {
+            let slot = Arc::clone(&self.slots).try_acquire_owned();
+            slot.map_err(|_| TurnedAway::Connections)
+        });
+        let admitted = slot.and_then(|slot| {
+            let seat = if self.entrance.front.is_proxy(address) {
+                None
+            } else {
+                self.entrance.guard.connect(address)?
+            };
+            Ok((slot, seat))
+        });
+        match admitted {
+            Ok((slot, seat)) => Some(Place::admitted(slot, descriptor, seat)),
+            Err(away) => {
+                let refusal = self.refusal(away)?;
+                Some(Place::admitted(refusal, descriptor, None).refused(None, away))
+            }
+        }
+    }
+
+    /// Room to tell somebody that there is none, as long as there is any.
+    pub(crate) fn refusal(&self, away: TurnedAway) -> Option<OwnedSemaphorePermit> {
+        self.entrance.guard.turned_away(away);
+        Arc::clone(&self.refusals).try_acquire_owned().ok()
+    }
+}
+
+/// An episode in which the system has nothing for one more connection.
+struct Pause {
+    metrics: Arc<GatewayMetrics>,
+    /// When it is over, while it lasts.
+    over: Option<Instant>,
+}
+
+impl Pause {
+    /// Counts and tells of an episode that begins; one that lasts goes on.
+    fn begin(&mut self, reason: &str) {
+        if self.over.is_none() {
+            self.metrics.accept_pauses.inc();
+            tracing::error!(reason, "accepting connections pauses");
+        }
+        self.extend();
+    }
+
+    fn extend(&mut self) {
+        self.over = Some(Instant::now() + RECOVERED);
+    }
+
+    async fn until_over(&self) {
+        match self.over {
+            Some(over) => sleep_until(over).await,
+            None => std::future::pending().await,
+        }
+    }
+
+    fn end(&mut self) {
+        self.over = None;
+        tracing::info!("connections are accepted again");
     }
 }
 

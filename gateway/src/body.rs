@@ -1,97 +1,170 @@
 //! A request's body, read within a bound and a deadline.
 
+use std::collections::HashMap;
+use std::net::IpAddr;
 use std::pin::pin;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use bytes::Buf;
 use http_body_util::BodyExt;
 use hyper::StatusCode;
 use hyper::body::Body;
 use hyper::header::CONNECTION;
-use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::timeout;
 
 use crate::answer::{Answer, error, set, unavailable};
+use crate::guard::{Network, Party};
 
 /// How much more than its limit is read of a body, so that its sender gets to the end and finds
 /// the answer: a connection that is closed on what it sends loses it.
 const DISCARDED: usize = 2 << 20;
 
 /// The octets that the bodies of all requests may have together.
-pub(crate) struct Budget(Semaphore);
+///
+/// Those of one address have no more than are left for others, so that who sends many bodies and
+/// never ends them finds no room before others do: half of it all, where nobody else sends.
+pub(crate) struct Budget {
+    account: Mutex<Account>,
+}
+
+struct Account {
+    free: usize,
+    held: HashMap<Network, usize>,
+}
 
 /// A body that counts against its budget until it is dropped.
 pub(crate) struct Held<'a> {
     /// The body.
     pub(crate) octets: Vec<u8>,
-    permit: SemaphorePermit<'a>,
+    budget: &'a Budget,
+    from: Network,
+    count: usize,
+}
+
+/// How a body may come.
+#[derive(Debug)]
+pub(crate) struct Terms {
+    /// Where it comes from.
+    pub(crate) address: IpAddr,
+    /// With whom its octets count.
+    pub(crate) party: Option<Arc<Party>>,
+    /// The most octets of it.
+    pub(crate) limit: usize,
+    /// How long all of it may take; it may come no further for half of that.
+    pub(crate) deadline: Duration,
 }
 
 impl Budget {
     /// A budget of so many octets.
     pub(crate) fn new(octets: usize) -> Self {
-        Self(Semaphore::new(octets))
+        Self {
+            account: Mutex::new(Account {
+                free: octets,
+                held: HashMap::new(),
+            }),
+        }
     }
 
-    /// Reads a whole body of at most `limit` octets. Each counts when it has come.
+    /// Reads a whole body on these terms. Each octet counts when it has come.
     ///
     /// # Errors
     /// [`BodyError`], with what to answer.
     pub(crate) async fn read<B: Body>(
         &self,
         body: B,
-        limit: usize,
-        deadline: Duration,
+        terms: &Terms,
     ) -> Result<Held<'_>, BodyError> {
-        timeout(deadline, self.gather(body, limit))
+        timeout(terms.deadline, self.gather(body, terms))
             .await
             .unwrap_or(Err(BodyError::Late))
     }
 
-    async fn gather<B: Body>(&self, body: B, limit: usize) -> Result<Held<'_>, BodyError> {
+    async fn gather<B: Body>(&self, body: B, terms: &Terms) -> Result<Held<'_>, BodyError> {
+        let limit = terms.limit;
         let most = limit.saturating_add(DISCARDED);
         if body.size_hint().lower() > most as u64 {
             return Err(BodyError::TooLarge { limit });
         }
-        let hold = |octets| {
-            let octets = u32::try_from(octets).map_err(|_| BodyError::Overloaded)?;
-            let permit = self.0.try_acquire_many(octets);
-            permit.map_err(|_| BodyError::Overloaded)
-        };
-        let (octets, permit) = (Vec::new(), hold(0)?);
-        let mut held = Ok(Held { octets, permit });
+        let mut held = Ok(Held {
+            octets: Vec::new(),
+            budget: self,
+            from: Network::of(terms.address),
+            count: 0,
+        });
         let mut length = 0;
         let mut body = pin!(body);
-        while let Some(frame) = body.frame().await {
+        while let Some(frame) = timeout(terms.deadline / 2, body.frame())
+            .await
+            .map_err(|_| BodyError::Late)?
+        {
             let Ok(data) = frame.map_err(|_| BodyError::Broken)?.into_data() else {
                 continue;
             };
             length += data.remaining();
+            if let Some(party) = &terms.party {
+                party.take_octets(Instant::now(), data.remaining());
+            }
             if length > most {
                 break;
             }
             held = match held {
                 Ok(_) if length > limit => Err(BodyError::TooLarge { limit }),
-                Ok(mut held) => hold(data.remaining()).map(|permit| {
-                    held.permit.merge(permit);
-                    held.take(data);
-                    held
-                }),
+                Ok(mut held) => held.take(data).map(|()| held),
                 Err(error) => Err(error),
             };
         }
         held
     }
+
+    fn account(&self) -> MutexGuard<'_, Account> {
+        self.account.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Held<'_> {
     /// Copies: what a network gave may be a small part of a large buffer.
-    fn take(&mut self, mut data: impl Buf) {
+    fn take(&mut self, mut data: impl Buf) -> Result<(), BodyError> {
+        let more = data.remaining();
+        {
+            let mut account = self.budget.account();
+            let left = account
+                .free
+                .checked_sub(more)
+                .ok_or(BodyError::Overloaded)?;
+            let of_address = account.held.entry(self.from).or_default();
+            let is_too_much = *of_address + more > left;
+            if !is_too_much {
+                *of_address += more;
+            }
+            if *of_address == 0 {
+                account.held.remove(&self.from);
+            }
+            if is_too_much {
+                return Err(BodyError::Overloaded);
+            }
+            account.free = left;
+            self.count += more;
+        }
         while data.has_remaining() {
             let chunk = data.chunk();
             self.octets.extend_from_slice(chunk);
             let length = chunk.len();
             data.advance(length);
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        let mut account = self.budget.account();
+        account.free += self.count;
+        if let Some(of_address) = account.held.get_mut(&self.from) {
+            *of_address -= self.count;
+            if *of_address == 0 {
+                account.held.remove(&self.from);
+            }
         }
     }
 }

@@ -21,6 +21,7 @@ use crate::Gateway;
 use crate::access::{Action, Verdict};
 use crate::auth::{AuthError, Identity};
 use crate::close::CloseReason;
+use crate::guard::Seat;
 use crate::hub::Membership;
 use crate::members::Member;
 use crate::outbox::{Deliveries, Outbox, outbox};
@@ -39,6 +40,8 @@ pub(crate) struct Connection<T> {
     socket: T,
     peer: Peer,
     identity: Option<Arc<Identity>>,
+    /// Among the connections of its user, where those are counted.
+    seat: Option<Seat>,
     session: Session,
     outbox: Outbox,
     deliveries: Deliveries,
@@ -65,13 +68,16 @@ impl<T: Transport> Connection<T> {
     pub(crate) fn new(gateway: Arc<Gateway>, socket: T, peer: Peer) -> Self {
         let id = Uuid::new_v4().to_string();
         let settings = Arc::clone(&gateway.settings);
-        let session = Session::new(
+        let mut session = Session::new(
             settings,
             id,
             gateway.guarantees,
             socket.name(),
             Instant::now(),
         );
+        if let Some(party) = gateway.entrance.guard.at(peer.address.ip()) {
+            session.share(party);
+        }
         let metrics = Arc::clone(&gateway.metrics.gateway);
         let (outbox, deliveries) = outbox(gateway.settings.max_outbox_bytes, metrics);
         Self {
@@ -79,6 +85,7 @@ impl<T: Transport> Connection<T> {
             socket,
             peer,
             identity: None,
+            seat: None,
             session,
             outbox,
             deliveries,
@@ -284,6 +291,10 @@ impl<T: Transport> Connection<T> {
                     .boxed(),
                 );
             }
+            Output::Slowed(scope) => {
+                let slowed = &self.gateway.metrics.gateway.slowed;
+                slowed.with_label_values(&[scope.label()]).inc();
+            }
             Output::Close(reason) => return Err(reason),
         }
         Ok(())
@@ -299,6 +310,15 @@ impl<T: Transport> Connection<T> {
     fn take(&mut self, answer: Answer) {
         match answer {
             Answer::Authenticated(who) => {
+                if let Ok(identity) = &who {
+                    match self.gateway.entrance.guard.enter(&identity.user) {
+                        Ok(seat) => self.seat = seat,
+                        Err(away) => return self.session.cut(away.reason()),
+                    }
+                    if let Some(seat) = &self.seat {
+                        self.session.share(Arc::clone(seat.party()));
+                    }
+                }
                 self.identity = who.as_ref().ok().cloned().map(Arc::new);
                 self.session.authenticated(Instant::now(), who);
             }

@@ -15,7 +15,7 @@ use crate::guard::Guard;
 /// What every client passes.
 pub struct Entrance {
     pub(crate) front: Front,
-    pub(crate) guard: Guard,
+    pub(crate) guard: Arc<Guard>,
     pub(crate) auth: Authenticator,
     pub(crate) access: Access,
 }
@@ -32,7 +32,7 @@ impl Entrance {
     ) -> Result<Self, Failure> {
         Ok(Self {
             front: Front::open(&settings.front, metrics)?,
-            guard: Guard::new(&settings.guard),
+            guard: Arc::new(Guard::open(&settings.guard, metrics)?),
             auth: Authenticator::open(&settings.auth, metrics).await?,
             access: Access::open(&settings.access, store, metrics).await?,
         })

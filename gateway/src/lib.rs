@@ -233,17 +233,21 @@ pub async fn run(parts: Parts, stop: CancellationToken) -> Result<(), BrokerErro
     }
     tokio::spawn(watch(broker, readiness.latch("broker"), background.clone()));
 
+    let guard = Arc::clone(&gateway.entrance.guard);
+    let end = background.clone();
+    tokio::spawn(async move { guard.watch(end).await });
+
     let tasks = TaskTracker::new();
     let server = Server::new(
         Arc::clone(&gateway.settings),
         Arc::clone(&gateway.entrance),
         gateway.metrics.clone(),
         Arc::clone(&gateway.past),
-        pages,
         Clients(Arc::clone(&gateway)),
         tasks.clone(),
         stop.clone(),
     )
+    .showing(pages)
     .publishing(Arc::clone(&gateway));
     serving.set(true);
     if let Ok(address) = listener.local_addr() {

@@ -4,34 +4,58 @@ use std::sync::Arc;
 
 use tokio::sync::{Notify, OwnedSemaphorePermit};
 
+use crate::guard::{Seat, TurnedAway};
+
 /// A connection's place among those that there may be. It is given back when the connection and
 /// everything that answers on it has ended.
 #[derive(Debug)]
 pub struct Place {
-    #[expect(dead_code, reason = "holding it is its use")]
     permit: OwnedSemaphorePermit,
-    /// All that the connection is for is to be told that there is no room.
-    pub(crate) is_refusal: bool,
+    /// One of the descriptors that clients may have, where those are counted.
+    #[expect(dead_code, reason = "holding it is its use")]
+    descriptor: Option<OwnedSemaphorePermit>,
+    /// Among the connections of its address, where those are counted. One that carries the requests of
+    /// many addresses has none.
+    pub(crate) seat: Option<Seat>,
+    /// All that the connection is for is to be told this.
+    pub(crate) refusal: Option<TurnedAway>,
     cut: Notify,
 }
 
 impl Place {
     /// The place of a connection that is served.
     pub fn new(permit: OwnedSemaphorePermit) -> Arc<Self> {
-        Self::with(permit, false)
+        Arc::new(Self::admitted(permit, None, None))
     }
 
-    /// The place of a connection that is told that there is no room.
-    pub(crate) fn refusal(permit: OwnedSemaphorePermit) -> Arc<Self> {
-        Self::with(permit, true)
-    }
-
-    fn with(permit: OwnedSemaphorePermit, is_refusal: bool) -> Arc<Self> {
-        Arc::new(Self {
+    /// The same, and what else it takes.
+    pub(crate) fn admitted(
+        permit: OwnedSemaphorePermit,
+        descriptor: Option<OwnedSemaphorePermit>,
+        seat: Option<Seat>,
+    ) -> Self {
+        Self {
             permit,
-            is_refusal,
+            descriptor,
+            seat,
+            refusal: None,
             cut: Notify::new(),
-        })
+        }
+    }
+
+    /// The place of a connection that is refused. It has its permit `instead` of one among those that
+    /// are served, where that is given.
+    pub(crate) fn refused(self, instead: Option<OwnedSemaphorePermit>, why: TurnedAway) -> Self {
+        Self {
+            permit: instead.unwrap_or(self.permit),
+            refusal: Some(why),
+            ..self
+        }
+    }
+
+    /// Whether a connection that is served is counted with no address.
+    pub(crate) fn is_uncounted(&self) -> bool {
+        self.seat.is_none() && self.refusal.is_none()
     }
 
     /// Asks whoever drives the connection to drop it: the client takes nothing any more.

@@ -23,12 +23,13 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::Gateway;
-use crate::accept::prepare;
+use crate::accept::{REFUSALS, prepare};
 use crate::answer::{Answer, error, set, unavailable};
 use crate::api::{self, Api};
 use crate::config::Settings;
 use crate::entrance::Entrance;
 use crate::front::Stream;
+use crate::guard::Seat;
 use crate::handshake::{self, SLACK};
 use crate::pages::Shelf;
 pub use crate::pages::{Page, Pages};
@@ -44,18 +45,22 @@ const HEAD: usize = 16 << 10;
 /// client that has more to ask connects again.
 const HTTP_LIFETIME: Duration = Duration::from_secs(120);
 
+/// How long a connection may be used to be told that it is not served.
+const REFUSAL_LIFETIME: Duration = Duration::from_secs(2);
+
 /// What answers on `--listen`: `/ws`, `/sockjs`, `/api/rooms/{room}/messages`, and pages where there
 /// are any.
 ///
 /// `clients` serves each client, in a task of its own.
 pub struct Server<C> {
     settings: Arc<Settings>,
-    entrance: Arc<Entrance>,
-    metrics: Metrics,
+    pub(crate) entrance: Arc<Entrance>,
+    pub(crate) metrics: Metrics,
     api: Api,
     shelf: Shelf,
     clients: Arc<C>,
     pub(crate) slots: Arc<Semaphore>,
+    pub(crate) refusals: Arc<Semaphore>,
     sockjs: Arc<Endpoint<C>>,
     pub(crate) tasks: TaskTracker,
     pub(crate) stop: CancellationToken,
@@ -68,18 +73,17 @@ impl<C: Serve> Server<C> {
         entrance: Arc<Entrance>,
         metrics: Metrics,
         past: Arc<Past>,
-        mut pages: Pages,
         clients: C,
         tasks: TaskTracker,
         stop: CancellationToken,
     ) -> Self {
-        pages.0.push(api::DESCRIPTION);
         let clients = Arc::new(clients);
         let slots = Arc::new(Semaphore::new(settings.max_connections));
         let sockjs = Endpoint::new(
             Options::new(&settings),
             Arc::clone(&clients),
             Arc::clone(&slots),
+            Arc::clone(&entrance.guard),
             tasks.clone(),
             stop.clone(),
         );
@@ -88,12 +92,22 @@ impl<C: Serve> Server<C> {
             settings,
             entrance,
             metrics,
-            shelf: Shelf::new(pages),
+            shelf: Shelf::new(Pages(vec![api::DESCRIPTION])),
             clients,
             slots,
+            refusals: Arc::new(Semaphore::new(REFUSALS)),
             sockjs,
             tasks,
             stop,
+        }
+    }
+
+    /// The same server, which shows these pages too.
+    pub fn showing(self, mut pages: Pages) -> Self {
+        pages.0.push(api::DESCRIPTION);
+        Self {
+            shelf: Shelf::new(pages),
+            ..self
         }
     }
 
@@ -105,18 +119,29 @@ impl<C: Serve> Server<C> {
         }
     }
 
+    /// How many connections may be open, those included that are told that they may not.
+    pub(crate) fn most_open(&self) -> usize {
+        self.settings.max_connections.saturating_add(REFUSALS)
+    }
+
     pub(crate) async fn serve(
         self: Arc<Self>,
         stream: TcpStream,
         address: SocketAddr,
-        place: Arc<Place>,
+        place: Place,
     ) {
         if let Err(reason) = prepare(&stream, self.settings.write_timeout) {
             tracing::debug!(%address, %reason, "connection lost before its first request");
             return;
         }
-        let Some((stream, address)) = self.enter(stream, address).await else {
+        let Some((stream, address, place)) = self.enter(stream, address, place).await else {
             return;
+        };
+        let place = Arc::new(place);
+        let lifetime = if place.refusal.is_some() {
+            REFUSAL_LIFETIME
+        } else {
+            HTTP_LIFETIME
         };
         let (asked, answering) = (AtomicBool::new(false), AtomicBool::new(false));
         let service = service_fn(|request| {
@@ -143,7 +168,7 @@ impl<C: Serve> Server<C> {
             () = async {
                 tokio::select! {
                     () = self.stop.cancelled() => {}
-                    () = sleep(HTTP_LIFETIME) => {}
+                    () = sleep(lifetime) => {}
                 }
             } => {
                 connection.as_mut().graceful_shutdown();
@@ -180,8 +205,13 @@ impl<C: Serve> Server<C> {
 
     /// Takes what comes before the first request, all of it within the connect deadline. Gives the
     /// stream that requests come on, and where the client is.
-    async fn enter(&self, mut stream: TcpStream, peer: SocketAddr) -> Option<(Stream, SocketAddr)> {
-        let front = &self.entrance.front;
+    async fn enter(
+        &self,
+        mut stream: TcpStream,
+        peer: SocketAddr,
+        mut place: Place,
+    ) -> Option<(Stream, SocketAddr, Place)> {
+        let Entrance { front, guard, .. } = &*self.entrance;
         let deadline = Instant::now() + self.settings.connect_deadline;
         let failed = |address: SocketAddr, label: Option<&str>, reason: &dyn fmt::Display| {
             tracing::debug!(%address, %reason, "connection lost before its first request");
@@ -201,12 +231,16 @@ impl<C: Serve> Server<C> {
                 return None;
             }
         };
-        // Before anything is computed for it.
-        if !self.entrance.guard.admits(address.ip()) {
-            return None;
+        // Before anything is computed for it. Where a proxy has not told where the client is, each of
+        // its requests may.
+        if place.is_uncounted() && !front.is_proxy(address.ip()) {
+            match guard.connect(address.ip()) {
+                Ok(seat) => place.seat = seat,
+                Err(away) => place = place.refused(Some(self.refusal(away)?), away),
+            }
         }
         match timeout_at(deadline, front.secure(stream)).await {
-            Ok(Ok(stream)) => Some((stream, address)),
+            Ok(Ok(stream)) => Some((stream, address, place)),
             Ok(Err(reason)) => {
                 failed(address, reason.label(), &reason);
                 None
@@ -236,24 +270,27 @@ impl<C: Serve> Server<C> {
             subprotocol: None,
             token: self.entrance.auth.token(&request),
         };
-        let answer = if place.is_refusal {
-            closing(unavailable(
-                "overloaded",
-                "This server has as many connections as it may.",
-            ))
+        let guard = &self.entrance.guard;
+        let answer = if let Some(away) = place.refusal {
+            away.last_answer()
+        } else if let Err(away) = guard.request(peer.address.ip()) {
+            away.answer()
         } else if path == "/ws" {
             match handshake::check(&request, &self.settings.origins) {
                 Ok(_) if self.stop.is_cancelled() => {
                     closing(unavailable("restart", "This server is restarting."))
                 }
-                Ok(grant) => {
-                    let peer = Peer {
-                        subprotocol: grant.subprotocol,
-                        ..peer
-                    };
-                    self.upgrade(&mut request, peer, Arc::clone(place));
-                    grant.answer()
-                }
+                Ok(grant) => match guard.upgrade(peer.address.ip(), place) {
+                    Ok(seat) => {
+                        let peer = Peer {
+                            subprotocol: grant.subprotocol,
+                            ..peer
+                        };
+                        self.upgrade(&mut request, peer, (Arc::clone(place), seat));
+                        grant.answer()
+                    }
+                    Err(away) => away.last_answer(),
+                },
                 Err(refusal) => refusal.answer(),
             }
         } else if let Some(rest) = below("/sockjs", path) {
@@ -288,7 +325,12 @@ impl<C: Serve> Server<C> {
 
     /// Starts the connection's own task. Of the request nothing but the promise of the upgrade goes
     /// with it, so that what HTTP needed is given back.
-    fn upgrade<B>(self: &Arc<Self>, request: &mut Request<B>, peer: Peer, place: Arc<Place>) {
+    fn upgrade<B>(
+        self: &Arc<Self>,
+        request: &mut Request<B>,
+        peer: Peer,
+        place: (Arc<Place>, Option<Seat>),
+    ) {
         let upgrade = hyper::upgrade::on(request);
         let server = Arc::clone(self);
         self.tasks.spawn(async move {

@@ -27,6 +27,7 @@ use crate::auth::{AuthError, Credentials, Identity, Token};
 use crate::close::CloseReason;
 use crate::config::Settings;
 use crate::entrance::Entrance;
+use crate::guard::{Guard, TurnedAway};
 use crate::origin;
 use crate::pages::Page;
 use crate::past::Past;
@@ -87,10 +88,13 @@ impl Api {
         let page = self.settings.origins.judge(&head.headers);
         let mut answer = match (&head.method, &self.posts) {
             (&Method::GET | &Method::HEAD, _) => match self.identify(peer.token).await {
-                Ok(who) => {
-                    let access = &self.entrance.access;
-                    history::answer(room, query, &who, access, &self.past).await
-                }
+                Ok(who) => match charge(&self.entrance.guard, &who, 0) {
+                    Ok(()) => {
+                        let access = &self.entrance.access;
+                        history::answer(room, query, &who, access, &self.past).await
+                    }
+                    Err(away) => away.answer(),
+                },
                 Err(refusal) => refusal,
             },
             (&Method::POST, Some(posts)) => {
@@ -103,8 +107,9 @@ impl Api {
                 } else {
                     self.identify(peer.token).await
                 };
+                let address = peer.address.ip();
                 posts
-                    .answer(room, query, &head.headers, admitted, body)
+                    .answer(room, query, &head.headers, admitted, body, address)
                     .await
             }
             (&Method::OPTIONS, _) => {
@@ -154,6 +159,14 @@ impl Api {
             "GET, HEAD, OPTIONS"
         }
     }
+}
+
+/// Counts a request of who asks, with so many octets. The application itself has no limit.
+fn charge(guard: &Guard, who: &Identity, octets: usize) -> Result<(), TurnedAway> {
+    if who.is_backend {
+        return Ok(());
+    }
+    guard.request_by(&who.user, octets)
 }
 
 /// The room that stands percent-encoded in a path.

@@ -4,6 +4,7 @@
 //! query or `--receipt-after` says, when the store has it. Requests that come one after the other
 //! are accepted in that order.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use hyper::StatusCode;
@@ -19,7 +20,7 @@ use crate::Gateway;
 use crate::access::Action;
 use crate::answer::{Answer, error, json, unavailable};
 use crate::auth::Identity;
-use crate::body::{BodyError, Budget, Held};
+use crate::body::{BodyError, Budget, Held, Terms};
 use crate::close::CloseReason;
 use crate::config::ReceiptAfter;
 
@@ -58,14 +59,25 @@ impl Posts {
         headers: &HeaderMap,
         admitted: Result<Identity, Answer>,
         body: B,
+        address: IpAddr,
     ) -> Answer {
         // Before anything is refused, so that the client is not cut off while it still sends.
-        let deadline = self.gateway.settings.connect_deadline;
-        let body = self.bodies.read(body, self.max_body_bytes, deadline).await;
+        let guard = &self.gateway.entrance.guard;
+        let terms = Terms {
+            address,
+            party: guard.at(address),
+            limit: self.max_body_bytes,
+            deadline: self.gateway.settings.connect_deadline,
+        };
+        let body = self.bodies.read(body, &terms).await;
         let who = match admitted {
             Ok(who) => who,
             Err(refusal) => return refusal,
         };
+        let octets = body.as_ref().map_or(0, |body| body.octets.len());
+        if let Err(away) = super::charge(guard, &who, octets) {
+            return away.answer();
+        }
         let (draft, until) = match self.draft(room, query, headers, &who, body) {
             Ok(drafted) => drafted,
             Err(refusal) => return refusal.answer(),

@@ -13,7 +13,7 @@ use super::{
 };
 
 pub(super) const CONNECTIONS: &str = "Connections";
-const LIMITS: &str = "Limits";
+pub(super) const LIMITS: &str = "Limits";
 const DESTINATIONS: &str = "Destinations and receipts";
 const TIMES: &str = "Times";
 

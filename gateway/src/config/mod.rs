@@ -20,7 +20,7 @@ pub use self::access::{AccessArgs, AccessSettings, AccessSource, Refusals};
 pub use self::args::GatewayArgs;
 pub use self::auth::{Auth, AuthArgs, AuthSettings};
 pub use self::front::{FrontArgs, FrontSettings, TlsFiles};
-pub use self::guard::{GuardArgs, GuardSettings};
+pub use self::guard::{GuardArgs, GuardSettings, Share};
 pub use crate::destination::{DestinationError, Destinations, Template};
 pub use crate::origin::{AllowedOrigin, Origins};
 pub use crate::sockjs::ClientUrl;
@@ -167,11 +167,12 @@ impl Settings {
             max_transactions: args.max_transactions as usize,
             max_transaction_frames: args.max_transaction_frames as usize,
             max_history: args.max_history as usize,
-            send_rate: NonZeroU32::new(args.send_rate).map(|per_second| RateLimit {
-                per_second,
-                burst: args
-                    .send_burst
-                    .unwrap_or(per_second.saturating_add(per_second.get())),
+            send_rate: NonZeroU32::new(args.send_rate).map(|per_second| {
+                let rate = RateLimit::new(per_second);
+                RateLimit {
+                    burst: args.send_burst.unwrap_or(rate.burst),
+                    ..rate
+                }
             }),
             control_rate: NonZeroU32::new(args.control_rate).map(|per_second| RateLimit {
                 per_second,
@@ -286,10 +287,30 @@ mod tests {
             (["--destination-subscribe", "/topic"], "{room}"),
             (["--destination-send", "/user/{room}"], "/user/"),
             (["--receipt-after", "sent"], "accepted"),
+            (["--byte-rate", "2GiB"], "--byte-rate"),
+            (["--user-byte-rate", "much"], "--user-byte-rate"),
+            (["--rate-patience", "0s"], "--rate-patience"),
         ] {
             let error = settings(&flags).unwrap_err();
             assert!(error.contains(names), "{flags:?}: {error}");
         }
+    }
+
+    #[test]
+    fn nothing_is_shared_out_unless_a_flag_says_so() {
+        let guard = settings(&[]).unwrap().guard;
+        assert!(guard.address.is_unlimited() && guard.user.is_unlimited());
+        assert_eq!(
+            (guard.byte_rate, guard.max_rooms, guard.max_memory),
+            (None, None, None)
+        );
+        let guard = settings(&["--user-byte-rate", "5KiB"]).unwrap().guard;
+        let rate = guard.user.octets.unwrap();
+        assert_eq!(
+            (rate.per_second.get(), rate.burst.get()),
+            (5 << 10, 10 << 10)
+        );
+        assert!(guard.address.is_unlimited());
     }
 
     #[test]

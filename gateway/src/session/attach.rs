@@ -14,7 +14,7 @@ impl Session {
                 self.readings.end();
                 continue;
             };
-            let room = subscription.room.clone();
+            let room = subscription.room().clone();
             self.outputs.push_back(Output::Read {
                 slot,
                 room,

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::message::HEART_BEAT;
+use super::meter::Kind;
 use super::output::{Outgoing, Output};
 use super::{Session, State};
 use crate::close::CloseReason;
@@ -17,8 +18,8 @@ impl Session {
     /// A sign of life from the client's transport, without octets. It counts as a control frame.
     pub fn heard(&mut self, now: Instant) {
         self.last_read = now;
-        if !self.is_ending() && !self.allows_control(now) {
-            self.flooded(None);
+        if !self.is_ending() {
+            self.count(now, &[Kind::Controls], 0);
         }
     }
 
@@ -35,8 +36,9 @@ impl Session {
 
     /// The time that [`Self::timeout`] named has come.
     pub fn tick(&mut self, now: Instant) {
+        self.release(now);
         match &self.state {
-            State::Opening { deadline } if now >= *deadline => {
+            State::Opening { deadline } if now >= *deadline && !self.meters.is_holding() => {
                 let detail = "no CONNECT frame has come";
                 self.fail(CloseReason::ConnectTimeout, detail, None);
             }
@@ -89,6 +91,8 @@ impl Session {
     /// When [`Self::tick`] is due at the latest.
     pub fn timeout(&self) -> Option<Instant> {
         let state = match &self.state {
+            // What it is to send may be what is held.
+            State::Opening { .. } if self.meters.is_holding() => None,
             State::Opening { deadline } | State::Authenticating { deadline, .. } => Some(*deadline),
             State::Open => self.expires,
             State::Closed(_) => return None,
@@ -96,6 +100,7 @@ impl Session {
         };
         let dues = [
             state,
+            self.meters.due(),
             self.outgoing_due(),
             self.ping_due(),
             self.frame_due(),

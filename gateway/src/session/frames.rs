@@ -1,5 +1,6 @@
 //! What each client frame does (STOMP 1.2, section "Client Frames").
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -17,6 +18,7 @@ use super::{Session, State};
 use crate::access::Action;
 use crate::close::CloseReason;
 use crate::config::ReceiptAfter;
+use crate::guard::Claim;
 
 /// Why a frame is refused.
 pub(super) struct Refusal(pub(super) CloseReason, pub(super) String);
@@ -108,13 +110,6 @@ impl Session {
             .transpose()
             .map_err(|error| Refusal(CloseReason::BadHeader, error.to_string()))?;
         let asked = receipt_after(frame)?.unwrap_or(self.settings.receipt_after);
-        let is_new = !self.permits.is_resumed();
-        if is_new && self.rate.as_mut().is_some_and(|rate| !rate.allow(now)) {
-            return refuse(
-                CloseReason::RateLimited,
-                "more messages a second than are allowed",
-            );
-        }
         if let Permit::Asked = self.permit(now, &room, &[Action::Send])? {
             return Ok(Handled::Waits);
         }
@@ -183,18 +178,19 @@ impl Session {
             return Ok(Handled::Waits);
         };
         self.watch(term);
+        let claim = self.claim(&room)?;
         let receipt = frame.header("receipt").map(str::to_owned);
         let slot = Slot(self.next_slot);
         self.next_slot += 1;
         self.joining += 1;
         self.outputs.push_back(Output::Join {
             slot,
-            room: room.clone(),
+            room,
             address: address.clone(),
         });
         let subscription = Subscription::new(
             slot,
-            room,
+            claim,
             address,
             self.guarantees.journaled,
             Window::new(mode, self.settings.max_unacknowledged),
@@ -203,6 +199,18 @@ impl Session {
         );
         self.subscriptions.push(subscription.allowed(term));
         Ok(Handled::Done)
+    }
+
+    /// Counts a subscription to `room`, here and with those who share a limit.
+    fn claim(&self, room: &RoomName) -> Result<Claim, Refusal> {
+        if let Some(most) = self.settings.guard.max_rooms {
+            let rooms: HashSet<_> = self.subscriptions.iter().map(Subscription::room).collect();
+            if rooms.len() >= most && !rooms.contains(room) {
+                let text = format!("at most {most} rooms per connection");
+                return Err(Refusal(CloseReason::TooManyRooms, text));
+            }
+        }
+        Claim::new(&self.parties, room).map_err(|(reason, text)| Refusal(reason, text))
     }
 
     fn unsubscribe(&mut self, frame: &Frame) -> Result<(), Refusal> {

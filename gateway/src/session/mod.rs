@@ -15,9 +15,9 @@ mod clock;
 mod connect;
 mod ending;
 mod frames;
+mod meter;
 mod permit;
 mod publication;
-mod rate;
 mod readings;
 mod refusals;
 mod review;
@@ -38,16 +38,17 @@ use shared::stomp::{Decoded, Decoder};
 
 use self::connect::Greeting;
 use self::frames::Handled;
+use self::meter::{Kind, Meters, kinds};
 use self::output::{Outgoing, Output, Slot};
 use self::permit::Permits;
 use self::publication::InFlight;
-use self::rate::Rate;
 use self::readings::Readings;
 use self::refusals::Told;
 use self::subscription::Subscription;
 use self::transaction::Transactions;
 use crate::close::CloseReason;
 use crate::config::Settings;
+use crate::guard::Party;
 use crate::outbox::Delivery;
 use crate::transport::TransportName;
 
@@ -76,7 +77,8 @@ pub struct Session {
     told: Told,
     /// When what the client has proved who it is with is good no longer.
     expires: Option<Instant>,
-    /// A frame that waits for a SUBSCRIBE before it to take effect, or to be allowed.
+    /// A frame that waits for a SUBSCRIBE before it to take effect, or to be allowed, or came over a
+    /// rate.
     stalled: Option<Frame>,
     subscriptions: Vec<Subscription>,
     /// The names of those that have ended last and were to be acknowledged.
@@ -89,8 +91,9 @@ pub struct Session {
     in_flight_bytes: usize,
     next_token: u64,
     transactions: Transactions,
-    rate: Option<Rate>,
-    control_rate: Option<Rate>,
+    meters: Meters,
+    /// With whom it shares limits.
+    parties: Vec<Arc<Party>>,
     /// Since when a frame has been incomplete although everything was read.
     unfinished_since: Option<Instant>,
     /// Since when a message of the transport has been half there.
@@ -167,8 +170,8 @@ impl Session {
             in_flight_bytes: 0,
             next_token: 0,
             transactions: Transactions::default(),
-            rate: settings.send_rate.map(Rate::new),
-            control_rate: settings.control_rate.map(Rate::new),
+            meters: Meters::new(&settings),
+            parties: Vec::new(),
             unfinished_since: None,
             begun_since: None,
             heart_beat: HeartBeat {
@@ -193,10 +196,11 @@ impl Session {
         // Line ends are padding after a frame, and a heart-beat where there is nothing else.
         let is_padding = octets.iter().all(|octet| matches!(octet, b'\r' | b'\n'));
         let is_control = is_padding && (octets.is_empty() || self.unfinished_since.is_none());
-        if is_control && !self.allows_control(now) {
-            return self.flooded(None);
-        }
         self.decoder.feed(octets);
+        self.count(now, &[Kind::Octets], octets.len());
+        if is_control && !self.is_ending() {
+            self.count(now, &[Kind::Controls], 0);
+        }
         self.take_frames(now);
     }
 
@@ -311,6 +315,7 @@ impl Session {
         self.stalled.is_none()
             && !self.is_authenticating()
             && self.has_room()
+            && !self.meters.is_holding()
             && self.outputs.len() < MAX_OUTPUTS
             && !self.is_ending()
     }
@@ -318,16 +323,22 @@ impl Session {
     /// Handles what has been read. It stops only at what an answer will start it again from: for
     /// frames that have come the client may wait, and send nothing more.
     fn take_frames(&mut self, now: Instant) {
-        while self.has_room() && !self.is_authenticating() && !self.is_ending() {
+        while self.has_room()
+            && !self.is_authenticating()
+            && !self.is_ending()
+            && !self.meters.is_holding()
+        {
             let frame = match self.stalled.take() {
                 Some(frame) => frame,
                 None => match self.decoder.next() {
                     Ok(Some(Decoded::Frame(frame))) => {
                         self.unfinished_since = None;
-                        if is_control(frame.command) && !self.allows_control(now) {
-                            return self.flooded(frame.header("receipt"));
+                        let kinds = kinds(frame.command);
+                        self.stalled = Some(frame);
+                        if !self.count(now, kinds, 0) {
+                            return;
                         }
-                        frame
+                        continue;
                     }
                     Ok(Some(Decoded::HeartBeat)) => continue,
                     Ok(None) => {
@@ -368,17 +379,6 @@ impl Session {
         self.in_flight.len() < MAX_IN_FLIGHT && self.in_flight_bytes < MAX_IN_FLIGHT_BYTES
     }
 
-    fn allows_control(&mut self, now: Instant) -> bool {
-        self.control_rate
-            .as_mut()
-            .is_none_or(|rate| rate.allow(now))
-    }
-
-    fn flooded(&mut self, receipt: Option<&str>) {
-        let detail = "more frames other than SEND, ACK and NACK a second than are allowed";
-        self.fail(CloseReason::RateLimited, detail, receipt);
-    }
-
     /// RECEIPT, where one was asked for (STOMP 1.2, section "RECEIPT").
     fn acknowledged(&mut self, receipt: Option<String>) {
         if let Some(receipt) = receipt {
@@ -391,12 +391,6 @@ impl Session {
         self.outputs
             .push_back(Output::Write(Outgoing::Text(octets)));
     }
-}
-
-/// Whether a frame counts against the rate of control frames: those that carry messages, or say
-/// that they arrived, are as many as there are messages.
-fn is_control(command: Command) -> bool {
-    !matches!(command, Command::Send | Command::Ack | Command::Nack)
 }
 
 /// Who a client is that gives no name.

@@ -10,6 +10,7 @@ use crate::access::{Action, Verdict};
 use crate::auth::Credentials;
 use crate::close::CloseReason;
 use crate::config::ReceiptAfter;
+use crate::guard::Scope;
 use crate::outbox::Delivery;
 
 /// One step for the driver, in order.
@@ -64,6 +65,8 @@ pub enum Output {
         /// How many at most.
         limit: usize,
     },
+    /// Count that the client is slowed down, by a limit of this scope.
+    Slowed(Scope),
     /// Flush what was written, close the connection, and call the session no more.
     Close(CloseReason),
 }

@@ -94,11 +94,6 @@ impl Permits {
         self.who = Some(who);
     }
 
-    /// Whether the frame that is handled was handled before, and has waited since.
-    pub(super) fn is_resumed(&self) -> bool {
-        !self.awaited.is_empty()
-    }
-
     /// The frame that waited has been handled.
     pub(super) fn resume(&mut self) {
         self.awaited.clear();

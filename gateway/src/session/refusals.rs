@@ -47,7 +47,7 @@ impl Session {
         };
         let id = self.refusal_id();
         let mut subscriptions = self.subscriptions.iter_mut();
-        let Some(heard) = subscriptions.find(|each| each.room == errors) else {
+        let Some(heard) = subscriptions.find(|each| *each.room() == errors) else {
             return false;
         };
         // Who acknowledges and does not keep up would otherwise have it wait without a bound.

@@ -28,7 +28,7 @@ impl Session {
         for at in 0..self.subscriptions.len() {
             let (room, term) = {
                 let subscription = &self.subscriptions[at];
-                (subscription.room.clone(), subscription.term)
+                (subscription.room().clone(), subscription.term)
             };
             let is_asked = || {
                 let mut asked = self.permits.asked.iter();
@@ -50,7 +50,7 @@ impl Session {
         let mut ended = Vec::new();
         for subscription in &mut self.subscriptions {
             let term = subscription.term;
-            if subscription.room != *room || term.until.is_none() {
+            if subscription.room() != room || term.until.is_none() {
                 continue;
             }
             match verdict {

@@ -15,6 +15,7 @@ use super::message::message_frame;
 use super::output::{Address, Encoded, Outgoing, Slot};
 use super::permit::Term;
 use super::window::{AckMode, Window};
+use crate::guard::Claim;
 use crate::outbox::Delivery;
 
 /// How many messages after one are read at a time: with the frame limit it bounds what is held.
@@ -23,7 +24,6 @@ pub(super) const PAGE: usize = 50;
 #[derive(Debug)]
 pub(super) struct Subscription {
     pub(super) slot: Slot,
-    pub(super) room: RoomName,
     pub(super) address: Address,
     /// For how long it is allowed.
     pub(super) term: Term,
@@ -34,6 +34,8 @@ pub(super) struct Subscription {
     replayed: HashSet<MessageId>,
     window: Window,
     held: VecDeque<Delivery>,
+    /// Its room, with all who count it.
+    claim: Claim,
 }
 
 #[derive(Debug)]
@@ -91,7 +93,7 @@ pub(super) enum Step {
 impl Subscription {
     pub(super) fn new(
         slot: Slot,
-        room: RoomName,
+        claim: Claim,
         address: Address,
         journaled: bool,
         window: Window,
@@ -115,7 +117,6 @@ impl Subscription {
         let phase = Phase::Attaching(Box::new(attach));
         Self {
             slot,
-            room,
             address,
             term: Term::FOREVER,
             journaled,
@@ -124,6 +125,7 @@ impl Subscription {
             replayed: HashSet::new(),
             window,
             held: VecDeque::new(),
+            claim,
         }
     }
 
@@ -131,6 +133,10 @@ impl Subscription {
     pub(super) fn allowed(mut self, term: Term) -> Self {
         self.term = term;
         self
+    }
+
+    pub(super) fn room(&self) -> &RoomName {
+        &self.claim.room
     }
 
     /// A live delivery: what to write now, if anything.

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::error::Error;
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -25,8 +26,9 @@ use super::route::{Route, Sending};
 use super::session::{ReceiveError, Session};
 use super::websocket::Framed;
 use crate::answer::{Answer, set, unavailable, with_body};
-use crate::body::{BodyError, Budget};
+use crate::body::{BodyError, Budget, Terms};
 use crate::config::{Origins, Settings};
+use crate::guard::{Guard, TurnedAway};
 use crate::handshake::{self, Refusal, SLACK};
 use crate::place::Place;
 use crate::transport::{Peer, Serve, TransportName};
@@ -90,17 +92,19 @@ pub struct Endpoint<C> {
     bodies: Budget,
     /// Each session takes one, as each connection does.
     slots: Arc<Semaphore>,
+    guard: Arc<Guard>,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
 
 impl<C: Serve> Endpoint<C> {
-    /// An endpoint without sessions. Each will be a task of `tasks` and hold one of `slots`; there
-    /// are no new ones once `stop` is cancelled.
+    /// An endpoint without sessions. Each will be a task of `tasks`, hold one of `slots` and count with
+    /// its address as `guard` says; there are no new ones once `stop` is cancelled.
     pub fn new(
         options: Options,
         clients: Arc<C>,
         slots: Arc<Semaphore>,
+        guard: Arc<Guard>,
         tasks: TaskTracker,
         stop: CancellationToken,
     ) -> Arc<Self> {
@@ -111,6 +115,7 @@ impl<C: Serve> Endpoint<C> {
             clients,
             sessions: Mutex::default(),
             slots,
+            guard,
             tasks,
             stop,
         })
@@ -154,7 +159,7 @@ impl<C: Serve> Endpoint<C> {
                 Ok(envelope) => self.stream(id, name, envelope, peer, place),
                 Err(wrong) => sentence(StatusCode::INTERNAL_SERVER_ERROR, &wrong.to_string()),
             },
-            Route::Send(id, sending) => self.take(request, id, sending).await,
+            Route::Send(id, sending) => self.take(request, id, sending, peer.address.ip()).await,
             Route::Greeting | Route::WebSocket | Route::RawWebSocket => page::greeting(),
         };
         access.set_cors(&mut answer);
@@ -205,9 +210,16 @@ impl<C: Serve> Endpoint<C> {
         if self.stop.is_cancelled() {
             return Err(NoSession::Restart);
         }
-        let Ok(slot) = Arc::clone(&self.slots).try_acquire_owned() else {
-            return Err(NoSession::Overloaded);
-        };
+        let slot = Arc::clone(&self.slots).try_acquire_owned();
+        let slot = slot.map_err(|_| TurnedAway::Connections);
+        let held = self.guard.has_memory().and(slot).and_then(|slot| {
+            let seat = self.guard.connect(peer.address.ip())?;
+            Ok((slot, seat))
+        });
+        let held = held.map_err(|away| {
+            self.guard.turned_away(away);
+            NoSession::Away(away)
+        })?;
         let session = Arc::new(Session::new(self.options.max_body_bytes));
         sessions.insert(id.into(), Arc::clone(&session));
         drop(sessions);
@@ -218,13 +230,19 @@ impl<C: Serve> Endpoint<C> {
             serving.await;
             kept.linger(&endpoint.stop).await;
             endpoint.sessions().remove::<Box<str>>(&id);
-            drop(slot);
+            drop(held);
         });
         Ok(session)
     }
 
     /// Takes what a client sends.
-    async fn take<B>(&self, request: Request<B>, id: &str, sending: Sending) -> Answer
+    async fn take<B>(
+        &self,
+        request: Request<B>,
+        id: &str,
+        sending: Sending,
+        address: IpAddr,
+    ) -> Answer
     where
         B: Body<Error: Into<Box<dyn Error + Send + Sync>>>,
     {
@@ -237,9 +255,14 @@ impl<C: Serve> Endpoint<C> {
                     .starts_with(b"application/x-www-form-urlencoded")
             });
         let limit = self.options.max_body_bytes;
-        let (body, deadline) = (request.into_body(), self.options.body_deadline);
+        let terms = Terms {
+            address,
+            party: self.guard.at(address),
+            limit,
+            deadline: self.options.body_deadline,
+        };
         // What waits for room in the session goes on counting.
-        let held = match self.bodies.read(body, limit, deadline).await {
+        let held = match self.bodies.read(request.into_body(), &terms).await {
             Ok(held) => held,
             Err(error) => {
                 if matches!(error, BodyError::TooLarge { .. }) {
@@ -309,6 +332,10 @@ impl<C: Serve> Endpoint<C> {
             }
             Err(refusal) => return refusal.answer(),
         };
+        let seat = match self.guard.upgrade(peer.address.ip(), place) {
+            Ok(seat) => seat,
+            Err(away) => return away.last_answer(),
+        };
         let peer = Peer {
             subprotocol: grant.subprotocol,
             ..peer
@@ -317,7 +344,7 @@ impl<C: Serve> Endpoint<C> {
         let (endpoint, place) = (Arc::clone(self), Arc::clone(place));
         let is_raw = route == Route::RawWebSocket;
         self.tasks.spawn(async move {
-            let _place = place;
+            let _place = (place, seat);
             let (name, growth) = if is_raw {
                 (TransportName::RawWebSocket, 1)
             } else {
@@ -358,17 +385,16 @@ impl<C: Serve> Endpoint<C> {
 enum NoSession {
     #[error("This server is restarting.")]
     Restart,
-    #[error("This server has as many connections as it may.")]
-    Overloaded,
+    #[error(transparent)]
+    Away(TurnedAway),
 }
 
 impl NoSession {
     fn answer(self) -> Answer {
-        let code = match self {
-            Self::Restart => "restart",
-            Self::Overloaded => "overloaded",
-        };
-        unavailable(code, &self.to_string())
+        match self {
+            Self::Restart => unavailable("restart", &self.to_string()),
+            Self::Away(away) => away.answer(),
+        }
     }
 }
 

@@ -5,6 +5,7 @@ mod injection;
 mod lines;
 mod secrets;
 mod strangers;
+mod tokens;
 
 use std::time::Duration;
 

@@ -13,6 +13,7 @@ mod ephemeral;
 mod fetch;
 mod front;
 mod gaps;
+mod guard;
 mod history;
 mod http;
 mod large;

@@ -7,6 +7,7 @@ use harness::token::Behaviour;
 use harness::{Issuer, KeyServer, Process, Redis, until};
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
+use tokio::net::TcpListener;
 
 use crate::posting::next;
 use crate::running::{Running, backend, redis_backend};
@@ -103,6 +104,7 @@ async fn the_description_of_the_api_is_valid_and_describes_every_answer() {
 
     bad_days(&mut answers).await;
     strangers(&mut answers).await;
+    members(&mut answers).await;
     redis.pause();
     answers.post(&gateway, "", "X: x", message.clone()).await;
     redis.resume();
@@ -131,6 +133,24 @@ async fn the_description_of_the_api_is_valid_and_describes_every_answer() {
     );
     let status = script.wait().await;
     assert!(status.success(), "{status}\n{}", script.output());
+}
+
+/// What a server answers to who may not, and where nobody can say who may.
+async fn members(answers: &mut Answers) {
+    let issuer = Issuer::hs256();
+    let bearer = format!("Authorization: Bearer {}", issuer.user("kim"));
+    let backend = backend(&[]).await;
+    let nobody = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/", nobody.local_addr().unwrap());
+    drop(nobody);
+    let asks = ["--access", "callback", "--access-url", &url];
+    for access in [&["--access", "claims"][..], &asks] {
+        let flags = [&issuer.flags()[..], access].concat();
+        let gateway = backend.gateway(&flags).await;
+        answers.get_with(&gateway, PATH, &bearer).await;
+        let message = json!({"body": "x"});
+        answers.post(&gateway, "", &bearer, message).await;
+    }
 }
 
 /// What a server answers that wants to know who asks.
@@ -176,6 +196,21 @@ async fn bad_days(answers: &mut Answers) {
     let request = gateway.request("GET", PATH, &[], b"");
     stream.write_all(&request).await.unwrap();
     assert_eq!(next(&mut stream).await.status, 200);
+    answers.get(&gateway, PATH).await;
+    answers.post(&gateway, "", "X: x", message.clone()).await;
+
+    let gateway = full.gateway(&["--address-max-connections", "1"]).await;
+    let mut stream = gateway.connect().await;
+    stream.write_all(&request).await.unwrap();
+    assert_eq!(next(&mut stream).await.status, 200);
+    answers.get(&gateway, PATH).await;
+    answers.post(&gateway, "", "X: x", message.clone()).await;
+
+    let gateway = full.gateway(&["--address-frame-rate", "1"]).await;
+    until("the address to ask too much", async || {
+        gateway.post("r", &message).await.status == 429
+    })
+    .await;
     answers.get(&gateway, PATH).await;
     answers.post(&gateway, "", "X: x", message.clone()).await;
 

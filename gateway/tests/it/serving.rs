@@ -84,15 +84,15 @@ pub(crate) async fn serving_to(flags: &[&str], clients: impl Serve) -> Serving {
             Arc::clone(&store),
             &Without::NOTHING,
         )),
-        Pages(vec![Page {
-            path: "/",
-            content_type: "text/html; charset=utf-8",
-            body: b"<!doctype html>",
-        }]),
         clients,
         tasks.clone(),
         stop.clone(),
-    );
+    )
+    .showing(Pages(vec![Page {
+        path: "/",
+        content_type: "text/html; charset=utf-8",
+        body: b"<!doctype html>",
+    }]));
     tasks.spawn(server.run(listener));
     Serving {
         address,

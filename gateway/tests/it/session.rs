@@ -413,21 +413,6 @@ fn a_subscription_id_is_used_once_at_a_time_and_their_number_is_bounded() {
 }
 
 #[test]
-fn more_than_the_send_rate_is_refused_and_less_is_not() {
-    let send = "SEND\ndestination:/app/rooms/r\n\nx\0";
-    let mut client = Client::connected(&["--send-rate", "2", "--send-burst", "3"]);
-    client.say(&send.repeat(3));
-    for _ in 0..4 {
-        client.pass(Duration::from_millis(500));
-        client.say(send);
-    }
-    assert_eq!(client.closed, None);
-    assert_eq!(client.publishes.len(), 7);
-    client.say(send);
-    assert_eq!(client.closed, Some(CloseReason::RateLimited));
-}
-
-#[test]
 fn heart_beats_flow_as_agreed_and_a_mute_client_is_dropped() {
     let mut client = Client::new(&["--heartbeat", "10s"], JOURNALED);
     client.say("CONNECT\naccept-version:1.2\nheart-beat:1000,1000\n\n\0");

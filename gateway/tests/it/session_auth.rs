@@ -11,11 +11,13 @@ use shared::stomp::Command;
 
 use crate::virtual_client::{Client, JOURNALED};
 
-const FLAGS: [&str; 4] = [
+const FLAGS: [&str; 6] = [
     "--auth",
     "jwt",
     "--jwt-key",
     "a secret of 32 octets, or of more",
+    "--access",
+    "open",
 ];
 const CONNECT: &str = "CONNECT\naccept-version:1.2\nAuthorization:Bearer t\nreceipt:c\n\n\0";
 const DEADLINE: Duration = Duration::from_secs(10);

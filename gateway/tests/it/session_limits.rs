@@ -1,15 +1,18 @@
 //! The session's limits on what carries no message, and the receipts that every end still owes.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use gateway::close::CloseReason;
+use gateway::config::{RateLimit, Share};
+use gateway::guard::{Party, Scope};
 use gateway::session::output::Slot;
 use shared::stomp::Command;
 
 use crate::virtual_client::{Client, message_id};
 
 #[test]
-fn a_flood_of_control_frames_is_cut_off_and_a_busy_client_is_not() {
+fn a_flood_of_control_frames_is_held_then_cut_off_and_a_busy_client_is_not() {
     let flood = [
         "\n",
         "\r\n",
@@ -19,25 +22,42 @@ fn a_flood_of_control_frames_is_cut_off_and_a_busy_client_is_not() {
     ];
     for frames in flood {
         let mut client = Client::connected(&["--control-rate", "5", "--max-subscriptions", "1"]);
+        let begun = client.now;
         let mut said = 0;
         while client.closed.is_none() {
-            assert!(said < 100, "{frames:?} is never too much");
-            client.say(frames);
+            if client.session.is_slowed() {
+                let due = client.session.timeout().unwrap();
+                client.pass(due.saturating_duration_since(client.now));
+                continue;
+            }
+            assert!(said < 200, "{frames:?} is never too much");
             if let Some(slot) = client.joins.pop() {
                 client.confirm(slot.0);
                 client.say("UNSUBSCRIBE\nid:a\n\n\0");
+                continue;
             }
+            client.say(frames);
             said += 1;
+            if client.now == begun && client.session.is_slowed() {
+                assert!(said > 20, "{frames:?}: ten times the rate is a burst");
+            }
         }
         assert_eq!(client.closed, Some(CloseReason::RateLimited), "{frames:?}");
-        assert!(said > 20, "{frames:?}: ten times the rate is a burst");
+        // The burst, and then five a second for 10 s.
+        assert_eq!((client.now - begun).as_secs(), 10, "{frames:?}");
+        assert!((45..=105).contains(&said), "{frames:?}: {said}");
+        assert_eq!(client.slowed, [Scope::Connection], "{frames:?}");
     }
 
     let mut client = Client::connected(&["--control-rate", "5", "--max-subscriptions", "1"]);
-    for _ in 0..100 {
+    for _ in 0..50 {
         client.session.heard(client.now);
     }
-    client.collect();
+    assert!(client.session.is_slowed(), "pings count");
+    for _ in 0..100 {
+        client.session.heard(client.now);
+        client.pass(Duration::from_millis(200));
+    }
     assert_eq!(client.closed, Some(CloseReason::RateLimited), "pings count");
 
     // As many rooms at once as there may be, then a heart-beat a second and many messages with
@@ -65,18 +85,108 @@ fn a_flood_of_control_frames_is_cut_off_and_a_busy_client_is_not() {
 fn a_control_frame_too_many_is_named_by_its_receipt_and_no_limit_is_a_choice() {
     let pair = "BEGIN\ntransaction:t\n\n\0ABORT\ntransaction:t\nreceipt:r\n\n\0";
     let mut client = Client::connected(&["--control-rate", "1", "--max-subscriptions", "1"]);
-    while client.closed.is_none() {
-        client.frames.clear();
-        client.say(pair);
-    }
+    client.say(&pair.repeat(100));
+    // CONNECT was the first of ten: the last that passes at once is a BEGIN.
+    assert_eq!(client.frames.len(), 4);
+    client.pass_until_closed();
     let error = client.frames.pop().unwrap();
     assert_eq!(error.header("code"), Some("rate-limited"));
-    // CONNECT was the first of ten: the last that is allowed is a BEGIN.
+    // After ten more it is an ABORT's turn.
+    assert_eq!(client.frames.len(), 9);
     assert_eq!(error.header("receipt-id"), Some("r"));
 
     let mut client = Client::connected(&["--control-rate", "0"]);
     client.say(&pair.repeat(5_000));
     assert_eq!(client.closed, None);
+}
+
+#[test]
+fn more_than_the_send_rate_is_held_and_who_presses_on_is_cut_off() {
+    let send = "SEND\ndestination:/app/rooms/r\n\nx\0";
+    let mut client = Client::connected(&["--send-rate", "2", "--send-burst", "3"]);
+    client.say(&send.repeat(3));
+    for _ in 0..4 {
+        client.pass(Duration::from_millis(500));
+        client.say(send);
+    }
+    assert_eq!(client.closed, None);
+    assert_eq!((client.publishes.len(), client.slowed.len()), (7, 0));
+    client.say(&send.repeat(3));
+    for published in [7, 8, 9, 10] {
+        assert_eq!(client.publishes.len(), published);
+        assert_eq!(client.session.is_slowed(), published < 10);
+        assert_eq!(client.session.wants_input(), published == 10);
+        client.pass(Duration::from_millis(500));
+    }
+    assert_eq!(client.slowed, [Scope::Connection], "it is one episode");
+    assert_eq!(client.closed, None);
+
+    // Who goes on at twice the rate is cut off after 10 s, and who pauses is not.
+    client.say(&send.repeat(100));
+    client.pass_until_closed();
+    assert_eq!(client.closed, Some(CloseReason::RateLimited));
+    assert_eq!(
+        client.frames.pop().unwrap().body,
+        "more messages a second than are allowed"
+    );
+    let sent = client.publishes.len() - 10;
+    assert!((20..=22).contains(&sent), "{sent} in 10 s");
+    let mut client = Client::connected(&["--send-rate", "2", "--send-burst", "1"]);
+    for _ in 0..20 {
+        client.say(&send.repeat(3));
+        client.pass(Duration::from_millis(500));
+        client.pass(Duration::from_millis(500));
+        client.pass(Duration::from_millis(1_001));
+    }
+    assert_eq!((client.closed, client.publishes.len()), (None, 60));
+    assert_eq!(client.slowed.len(), 20);
+}
+
+#[test]
+fn sessions_of_one_user_share_a_rate_and_what_they_subscribe_to() {
+    let share = Share {
+        frames: Some(RateLimit::new(2.try_into().unwrap())),
+        rooms: Some(1),
+        ..Share::default()
+    };
+    let party = Party::new(Scope::User, share);
+    let mut clients = [(); 3].map(|()| Client::connected(&[]));
+    // They have one clock: that of the last.
+    let now = clients[2].now;
+    for client in &mut clients {
+        client.now = now;
+        client.session.share(Arc::clone(&party));
+    }
+    let [first, second, third] = &mut clients;
+    let subscribe = |room: &str| format!("SUBSCRIBE\nid:a\ndestination:/topic/rooms/{room}\n\n\0");
+    first.say(&subscribe("r"));
+    second.say(&subscribe("r"));
+    third.say(&subscribe("elsewhere"));
+    assert_eq!(third.closed, Some(CloseReason::TooManyRooms));
+    let error = third.take();
+    assert_eq!(error.body, "SUBSCRIBE: at most 1 rooms per user");
+
+    // The fourth frame passes at once; of those that follow one each half a second, in turns.
+    first.confirm(0);
+    second.confirm(0);
+    first.say(&"BEGIN\ntransaction:t\n\n\0ABORT\ntransaction:t\n\n\0".repeat(2));
+    second.say("UNSUBSCRIBE\nid:a\nreceipt:1\n\n\0");
+    assert_eq!(
+        (first.slowed.as_slice(), second.slowed.as_slice()),
+        (&[Scope::User][..], &[Scope::User][..])
+    );
+    second.pass(Duration::from_millis(999));
+    assert!(second.frames.is_empty());
+    second.pass(Duration::from_millis(1));
+    assert_eq!(second.take().header("receipt-id"), Some("1"));
+    assert!(!second.session.is_slowed() && first.session.is_slowed());
+    // What a session had is given back when it ends, however it does.
+    drop(clients);
+    let mut last = Client::connected(&[]);
+    last.session.share(party);
+    last.now += Duration::from_secs(10);
+    last.say(&subscribe("elsewhere"));
+    assert_eq!((last.closed, last.joins.len()), (None, 1));
 }
 
 #[test]

@@ -9,6 +9,7 @@ use gateway::access::{Action, Verdict};
 use gateway::auth::Credentials;
 use gateway::close::CloseReason;
 use gateway::config::{GatewayArgs, ReceiptAfter, Settings};
+use gateway::guard::Scope;
 use gateway::outbox::{Deliveries, Outbox, outbox};
 use gateway::session::output::{Encoded, Outgoing, Output, Slot};
 use gateway::session::{Published, Session};
@@ -48,6 +49,8 @@ pub(crate) struct Client {
     pub(crate) publishes: Vec<(u64, String, ReceiptAfter)>,
     pub(crate) joins: Vec<Slot>,
     pub(crate) reads: Vec<(Slot, Span, usize)>,
+    /// Of which limits it was slowed down.
+    pub(crate) slowed: Vec<Scope>,
     pub(crate) closed: Option<CloseReason>,
 }
 
@@ -81,6 +84,7 @@ impl Client {
             publishes: Vec::new(),
             joins: Vec::new(),
             reads: Vec::new(),
+            slowed: Vec::new(),
             closed: None,
         }
     }
@@ -101,6 +105,14 @@ impl Client {
         self.now += time;
         self.session.tick(self.now);
         self.collect();
+    }
+
+    /// Lets the time pass until the session ends by itself.
+    pub(crate) fn pass_until_closed(&mut self) {
+        while self.closed.is_none() {
+            let due = self.session.timeout().unwrap();
+            self.pass(due.saturating_duration_since(self.now));
+        }
     }
 
     pub(crate) fn collect(&mut self) {
@@ -133,6 +145,7 @@ impl Client {
                 Output::Read {
                     slot, span, limit, ..
                 } => self.reads.push((slot, span, limit)),
+                Output::Slowed(scope) => self.slowed.push(scope),
                 Output::Close(reason) => self.closed = Some(reason),
             }
         }

@@ -94,7 +94,11 @@ impl Honest {
         let connecting = seats.iter().map(|seat| {
             let (user, room) = (&names[seat.user as usize], room_name(seat.room));
             async move {
-                let opened = timeout(CONNECTING, client::open(gateway, &Pass::default(), user, &room)).await;
+                let opened = timeout(
+                    CONNECTING,
+                    client::open(gateway, &Pass::default(), user, &room),
+                )
+                .await;
                 let opened = opened.map_err(|_| "no answer in time".to_owned());
                 let opened = opened.and_then(|opened| opened.map_err(|error| error.to_string()));
                 opened.map_err(|why| Failure::Unavailable(format!("{}: {why}", gateway.as_str())))
@@ -202,7 +206,9 @@ async fn newcomers(gateway: GatewayUrl, prefix: String, door: Arc<Mutex<Door>>) 
         coming.spawn(async move {
             let connecting = async {
                 let mut connection = Connection::dial(&gateway, &Pass::default(), None).await?;
-                connection.connect(&user, &Pass::default(), Duration::ZERO).await?;
+                connection
+                    .connect(&user, &Pass::default(), Duration::ZERO)
+                    .await?;
                 Ok::<_, ClientError>(connection)
             };
             let connected = timeout(CONNECTING, connecting).await;

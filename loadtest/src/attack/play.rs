@@ -263,7 +263,9 @@ fn limit(row: &Row) -> Option<String> {
 /// Speaks in a room of so many members, until it is aborted.
 async fn speak(gateway: GatewayUrl, room: String, members: u32) -> Result<(), ClientError> {
     let mut connection = Connection::dial(&gateway, &Pass::default(), None).await?;
-    connection.connect("speaker", &Pass::default(), Duration::ZERO).await?;
+    connection
+        .connect("speaker", &Pass::default(), Duration::ZERO)
+        .await?;
     let rate = (DELIVERIES / members.max(1)).clamp(1, MESSAGES);
     let mut ticks = interval(Duration::from_secs(1) / rate);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);

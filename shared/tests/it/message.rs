@@ -1,7 +1,7 @@
 //! The message model.
 
 use proptest::prelude::*;
-use shared::message::{MessageId, Stamp};
+use shared::message::{MessageId, RoomName, Stamp, UserName};
 
 #[test]
 fn the_time_of_a_message_is_shown_to_the_millisecond() {
@@ -66,4 +66,27 @@ proptest! {
         prop_assert!(id.before() < id);
         prop_assert!(other.is_ephemeral() || !(id.before() < other && other < id));
     }
+}
+
+#[test]
+fn a_queue_is_of_the_one_user_that_it_was_made_for() {
+    let names = [
+        "kim",
+        "kim/queue",
+        "k",
+        "kim2",
+        "Kim",
+        "%6Bim",
+        "김 철수",
+        "user",
+    ];
+    for owner in names {
+        let queue = RoomName::queue(&UserName::parse(owner).unwrap(), "queue/a/b").unwrap();
+        for name in names {
+            let user = UserName::parse(name).unwrap();
+            assert_eq!(queue.is_queue_of(&user), name == owner, "{name}: {queue}");
+        }
+    }
+    let room = RoomName::parse("user").unwrap();
+    assert!(!room.is_queue_of(&UserName::parse("user").unwrap()));
 }

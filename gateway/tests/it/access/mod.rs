@@ -1,6 +1,6 @@
 //! Who may do what in which room, tried by somebody who may not, over real sockets.
 
-mod application;
+pub(crate) mod application;
 mod callback;
 mod live;
 mod members;

@@ -85,6 +85,7 @@ impl World {
                 self.client.subscribed(slot.0 as usize, None);
                 self.reads.push((slot, room, span, limit));
             }
+            Output::Slowed(_) => {}
             Output::Close(reason) => self.close(reason),
         }
     }

@@ -11,7 +11,7 @@ use gateway::transport::TransportName;
 use shared::broker::{Guarantees, PublishError};
 use shared::message::{MessageId, Stamp};
 
-use super::world::{Page, Setup, World};
+use super::world::{Page, World};
 
 /// The flags that a session may run with.
 const FLAGS: [&[&str]; 4] = [
@@ -42,6 +42,15 @@ const FLAGS: [&[&str]; 4] = [
 struct Flags {
     #[command(flatten)]
     gateway: GatewayArgs,
+}
+
+/// How a world begins.
+pub(crate) struct Setup {
+    pub(crate) settings: Arc<Settings>,
+    pub(crate) guarantees: Guarantees,
+    pub(crate) transport: TransportName,
+    /// The client has sent its CONNECT already.
+    pub(crate) connects: bool,
 }
 
 /// How the world begins: one octet. What is missing of a script is zeros.

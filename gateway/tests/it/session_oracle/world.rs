@@ -19,18 +19,10 @@ use shared::stomp::{Frame, Version};
 
 use super::client::{Acknowledged, Client, Outcome};
 use super::reader::Reader;
+use super::script::Setup;
 
 /// A client without heart-beats is asked by its transport so often.
 const PING_INTERVAL: Duration = Duration::from_secs(30);
-
-/// How a world begins.
-pub(crate) struct Setup {
-    pub(crate) settings: Arc<Settings>,
-    pub(crate) guarantees: Guarantees,
-    pub(crate) transport: TransportName,
-    /// The client has sent its CONNECT already.
-    pub(crate) connects: bool,
-}
 
 /// How a reading of the past ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -373,9 +365,9 @@ impl World {
             self.session.timeout().is_some(),
             "an open session always has a deadline"
         );
-        let outstanding = !(self.publishes.is_empty() && self.joins.is_empty());
+        let goes_on = !(self.publishes.is_empty() && self.joins.is_empty());
         assert!(
-            self.session.wants_input() || outstanding,
+            self.session.wants_input() || self.session.is_slowed() || goes_on,
             "the session reads nothing, and nothing will make it go on"
         );
     }
@@ -385,7 +377,11 @@ impl World {
         self.stuck = false;
         self.say(b"", 0);
         self.answer_all();
-        while self.acknowledge_all() {
+        while self.acknowledge_all() || self.session.is_slowed() {
+            // What is held passes with time, or ends the session.
+            if self.session.is_slowed() {
+                self.pass_until_due();
+            }
             self.answer_all();
         }
         if self.closed.is_some() {

@@ -5,8 +5,8 @@ use crate::wire::Wire;
 use crate::wire::raw::{BINARY, CONTINUATION, FIN, PING, PONG, TEXT, masked};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_flood_of_what_is_no_message_is_an_error() {
-    let watched = Watched::start(&["--control-rate", "10"]).await;
+async fn a_flood_of_what_is_no_message_is_slowed_and_then_an_error() {
+    let watched = Watched::start(&["--control-rate", "10", "--rate-patience", "1s"]).await;
     let subscription = "SUBSCRIBE\nid:0\ndestination:/topic/rooms/r\n\n\0UNSUBSCRIBE\nid:0\n\n\0";
     let floods = [
         ("pings", masked(FIN | PING, b"?")),
@@ -27,6 +27,9 @@ async fn a_flood_of_what_is_no_message_is_an_error() {
         assert!(error.contains("\ncode:rate-limited\n"), "{what}: {error:?}");
         wire.expect_close(1013).await;
     }
+    let slowed = &watched.gateway.metrics.gateway.slowed;
+    let slowed = slowed.with_label_values(&["connection"]).get();
+    assert_eq!(slowed, floods.len() as u64);
     watched
         .ended(&[("rate-limited", floods.len() as u64)])
         .await;

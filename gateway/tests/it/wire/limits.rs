@@ -209,12 +209,32 @@ async fn a_send_that_is_stuck_ends_the_connection() {
 
 #[tokio::test]
 async fn a_connection_sends_as_fast_as_the_flag_says() {
-    let flags = ["--send-rate", "1", "--send-burst", "3"];
-    let gateway = backend(&[]).await.gateway(&flags).await;
+    let flags = [
+        "--send-rate",
+        "2",
+        "--send-burst",
+        "3",
+        "--rate-patience",
+        "2s",
+    ];
+    let backend = backend(&[]).await;
+    let _storing = backend.storing().await;
+    let gateway = backend.gateway(&flags).await;
     let mut wire = Wire::connected(&gateway, "1.2").await;
-    wire.send(&"SEND\ndestination:/app/rooms/r\n\nhi\0".repeat(4))
+    let send = "SEND\ndestination:/app/rooms/r\nreceipt:1\n\nhi\0";
+    let receipt = "RECEIPT\nreceipt-id:1\nmessage-id:*\ncreated-at:*\n\n\0";
+    // Over the rate it is slowed down, and nothing is lost.
+    wire.send(&send.repeat(5)).await;
+    for _ in 0..5 {
+        wire.expect(receipt).await;
+    }
+    let slowed = &gateway.metrics.gateway.slowed;
+    assert_eq!(slowed.with_label_values(&["connection"]).get(), 1);
+    // Who presses on for 2 s is cut off.
+    let silent = "SEND\ndestination:/app/rooms/r\n\nhi\0";
+    wire.send(&format!("{}{send}{send}", silent.repeat(50)))
         .await;
-    let detail = "SEND: more messages a second than are allowed";
+    let detail = "more messages a second than are allowed";
     wire.expect_error("rate-limited", detail, 1013).await;
     counted(&gateway, "rate-limited", 1).await;
 }
