@@ -68,11 +68,11 @@ class Peer {
 }
 
 /// @stomp/stompjs 7. `more` goes into its configuration.
-export async function stompjs({ Client }, socket, { login = 'ada', heartbeat = 0, ...more } = {}) {
+export async function stompjs({ Client }, socket, { login = 'ada', passcode = '', heartbeat = 0, ...more } = {}) {
   const peer = new Peer(login);
   const client = new Client({
     webSocketFactory: socket,
-    connectHeaders: { login, passcode: '' },
+    connectHeaders: { login, passcode },
     reconnectDelay: 0,
     heartbeatIncoming: heartbeat,
     heartbeatOutgoing: heartbeat,
@@ -105,21 +105,21 @@ export async function stompjs({ Client }, socket, { login = 'ada', heartbeat = 0
 }
 
 /// webstomp-client 1.2. `more` goes into its options.
-export async function webstomp(library, socket, { login = 'ada', heartbeat = 0, ...more } = {}) {
+export async function webstomp(library, socket, { login = 'ada', passcode, heartbeat = 0, ...more } = {}) {
   const client = library.over(socket(), { heartbeat: { outgoing: heartbeat, incoming: heartbeat }, ...more });
-  return calling(client, login, (destination, body, headers) => client.send(destination, body, headers));
+  return calling(client, { login, passcode }, (destination, body, headers) => client.send(destination, body, headers));
 }
 
 /// stompjs 2.3.
-export async function stompjs2(library, socket, { login = 'ada', heartbeat = 0 } = {}) {
+export async function stompjs2(library, socket, { login = 'ada', passcode, heartbeat = 0 } = {}) {
   const client = library.over(socket());
   client.heartbeat = { outgoing: heartbeat, incoming: heartbeat };
-  return calling(client, login, (destination, body, headers) => client.send(destination, headers, body));
+  return calling(client, { login, passcode }, (destination, body, headers) => client.send(destination, headers, body));
 }
 
 // Both have one callback for the connection and one for its faults: an ERROR frame first, then
 // what the socket says of its close.
-async function calling(client, login, send) {
+async function calling(client, { login, passcode = '' }, send) {
   const peer = new Peer(login);
   peer.client = client;
   client.debug = (text) => peer.debug(text);
@@ -134,7 +134,7 @@ async function calling(client, login, send) {
     return gone.promise;
   };
   client.connect(
-    { login, passcode: '' },
+    { login, passcode },
     (frame) => peer.connects.put(frame.headers),
     (fault) => (fault.command === 'ERROR' ? peer.failed(fault) : peer.closed(fault)),
   );

@@ -47,7 +47,7 @@ byId('forget').addEventListener('click', () => {
 
 byId('leave').addEventListener('click', () => {
   history.pushState(null, '', '/');
-  leave();
+  follow();
 });
 
 addEventListener('popstate', () => follow());
@@ -102,7 +102,9 @@ async function ask() {
 }
 
 function showFields() {
-  byId('by-name').hidden = needsToken || token.isHeld();
+  const isNamed = needsToken || token.isHeld();
+  byId('pick').textContent = isNamed ? 'Pick a room.' : 'Pick a name and a room.';
+  byId('by-name').hidden = isNamed;
   byId('by-token').hidden = !needsToken || token.isHeld();
   byId('holding').hidden = !token.isHeld();
   byId('holding-text').textContent = token.user() ? `You are ${token.user()}, by your token.` : 'You have a token.';

@@ -210,7 +210,9 @@ export class Room {
   }
 
   #refused(headers, detail) {
-    const text = [headers.get('message') ?? 'The server closed the connection.', detail].join(' ').trim();
+    const message = headers.get('message') ?? 'The server closed the connection.';
+    // Where there is nothing more exact to say the body ends with the same sentence.
+    const text = detail.includes(message) ? message : `${message} ${detail}`.trim();
     const culprit = this.#receipts.get(headers.get('receipt-id'))?.message;
     const code = headers.get('code');
     // A message that is forbidden does not end one's stay.

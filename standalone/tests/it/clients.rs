@@ -5,7 +5,7 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use harness::{Mongo, Process, Redis, cache};
+use harness::{Authority, Mongo, Process, Redis, cache};
 use tempfile::TempDir;
 
 /// What the scripts expect of the server: so many messages without an acknowledgement.
@@ -91,8 +91,53 @@ async fn pages_of_an_allowed_origin_use_every_transport_and_others_none() {
 }
 
 #[tokio::test]
+async fn the_page_asks_for_tokens_shows_none_and_goes_on_with_the_next() {
+    let data = TempDir::new().unwrap();
+    drive("signin.mjs", |listen, flags| {
+        standalone(&data, listen, flags)
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn libraries_bring_tokens_over_tls_and_lose_nothing_when_one_expires() {
+    let (data, authority) = (TempDir::new().unwrap(), Authority::new());
+    let server = authority.certify("server", &["127.0.0.1"]);
+    let tls = [
+        "--tls-cert",
+        server.certificate.to_str().unwrap(),
+        "--tls-key",
+        server.key.to_str().unwrap(),
+    ];
+    let ca = authority.file();
+    let trust = [("NODE_EXTRA_CA_CERTS", ca.to_str().unwrap())];
+    drive_by("https", "tokens.mjs", &trust, |listen, flags| {
+        standalone(&data, listen, &[&tls, flags].concat())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_cookie_works_for_the_servers_own_page_and_for_no_other() {
+    let data = TempDir::new().unwrap();
+    drive("cookie.mjs", |listen, flags| {
+        standalone(&data, listen, flags)
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn back_ends_sign_and_post_as_they_are_told_to() {
+    let data = TempDir::new().unwrap();
+    drive("backends.mjs", |listen, flags| {
+        standalone(&data, listen, flags)
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn the_page_keeps_messages_once_and_in_order_whatever_a_server_answers() {
-    let mut client = script("scripted.mjs", "");
+    let mut client = script("scripted.mjs", &[]);
     let status = client.wait().await;
     assert!(status.success(), "{status}\n{}", client.output());
 }
@@ -100,9 +145,20 @@ async fn the_page_keeps_messages_once_and_in_order_whatever_a_server_answers() {
 /// Runs a script against a server, and does with the server what the script asks: `ask kill`, or
 /// `ask start` with flags of its own.
 async fn drive(name: &str, start: impl Fn(SocketAddr, &[&str]) -> Process) {
+    drive_by("http", name, &[], start).await;
+}
+
+/// The same by this scheme, with further variables for the script.
+async fn drive_by(
+    scheme: &str,
+    name: &str,
+    envs: &[(&str, &str)],
+    start: impl Fn(SocketAddr, &[&str]) -> Process,
+) {
     let mut server = start("127.0.0.1:0".parse().unwrap(), &[]);
     let address = server.ready().await;
-    let mut client = script(name, &format!("http://{address}"));
+    let url = format!("{scheme}://{address}");
+    let mut client = script(name, &[envs, &[("ROOMCAST_URL", &url)]].concat());
     loop {
         let line = client
             .next_line(|line| line.starts_with("ask ") || line == "done")
@@ -126,7 +182,7 @@ async fn drive(name: &str, start: impl Fn(SocketAddr, &[&str]) -> Process) {
 }
 
 /// Starts a script of `clients/`.
-fn script(name: &str, url: &str) -> Process {
+fn script(name: &str, envs: &[(&str, &str)]) -> Process {
     let clients = Path::new(env!("CARGO_MANIFEST_DIR")).join("../clients");
     let program = if name.ends_with(".py") {
         python()
@@ -137,7 +193,7 @@ fn script(name: &str, url: &str) -> Process {
         );
         "node".into()
     };
-    Process::run(program, [clients.join(name)], [("ROOMCAST_URL", url)])
+    Process::run(program, [clients.join(name)], envs.iter().copied())
 }
 
 /// A Python that has stomp.py: what `ROOMCAST_PYTHON` names, or what `scripts/test` installs.
