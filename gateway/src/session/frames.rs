@@ -64,7 +64,7 @@ impl Session {
             }
             Command::Ack | Command::Nack => self.ack(frame).map(done),
             Command::Begin => self.begin(frame).map(done),
-            Command::Commit => self.commit(frame).map(done),
+            Command::Commit => self.commit(now, frame),
             Command::Abort => self.abort(frame).map(done),
             Command::Connected | Command::Message | Command::Receipt | Command::Error => {
                 refuse(CloseReason::ProtocolError, "only a server sends this frame")

@@ -1,16 +1,20 @@
 //! BEGIN, COMMIT and ABORT (STOMP 1.2, sections of these names).
 //!
 //! What is in a transaction is checked when it comes, as if it were in none, and carried out at
-//! COMMIT, in order. COMMIT's RECEIPT comes when the last of it has its answer.
+//! COMMIT, in order. Whether the user may send it is asked again then: a transaction may be open for
+//! as long as its session. COMMIT's RECEIPT comes when the last of it has its answer.
 
 use std::collections::HashMap;
+use std::time::Instant;
 
 use shared::stomp::Frame;
 
 use super::acknowledge::Acknowledgement;
-use super::frames::{Refusal, receipt_after, refuse, required};
+use super::frames::{Handled, Refusal, receipt_after, refuse, required};
+use super::permit::{Permit, Term};
 use super::publication::{Cover, Publication};
 use super::{Published, Session};
+use crate::access::Action;
 use crate::close::CloseReason;
 
 /// What a frame that may be in a transaction asks for.
@@ -38,6 +42,8 @@ pub(super) struct Transactions {
 struct Transaction {
     works: Vec<Work>,
     bytes: usize,
+    /// How many of them may be carried out, as far as its COMMIT knows.
+    permitted: usize,
     /// Why one of its SENDs was refused.
     refused: Option<CloseReason>,
 }
@@ -68,6 +74,7 @@ impl Session {
         let transaction = Transaction {
             works: Vec::new(),
             bytes: name.len(),
+            permitted: 0,
             refused: None,
         };
         self.transactions.open.insert(name.to_owned(), transaction);
@@ -75,8 +82,16 @@ impl Session {
         Ok(())
     }
 
-    pub(super) fn commit(&mut self, frame: &Frame) -> Result<(), Refusal> {
+    pub(super) fn commit(&mut self, now: Instant, frame: &Frame) -> Result<Handled, Refusal> {
         let asked = receipt_after(frame)?.unwrap_or(self.settings.receipt_after);
+        match self.permit_commit(now, frame) {
+            Ok(Permit::Granted(_)) => {}
+            Ok(Permit::Asked) => return Ok(Handled::Waits),
+            Err(refusal) => {
+                self.end_transaction(frame)?;
+                return Err(refusal);
+            }
+        }
         let Transaction { works, refused, .. } = self.end_transaction(frame)?;
         if let Some(reason) = refused {
             let text = "a SEND of this transaction was refused, so that none is sent";
@@ -92,7 +107,7 @@ impl Session {
                 self.carry_out(work, None);
             }
             self.acknowledged(frame.header("receipt").map(str::to_owned));
-            return Ok(());
+            return Ok(Handled::Done);
         };
         let commit = CommitId(self.transactions.next_commit);
         self.transactions.next_commit += 1;
@@ -105,7 +120,34 @@ impl Session {
         for work in works {
             self.carry_out(work, Some(Cover { commit, asked }));
         }
-        Ok(())
+        Ok(Handled::Done)
+    }
+
+    /// Whether the user may still send what is in the transaction, one after the other.
+    fn permit_commit(&mut self, now: Instant, frame: &Frame) -> Result<Permit, Refusal> {
+        let name = required(frame, "transaction")?;
+        loop {
+            let Some(transaction) = self.transactions.open.get_mut(name) else {
+                return unknown();
+            };
+            let next = transaction.works.get(transaction.permitted);
+            let room = match next.filter(|_| transaction.refused.is_none()) {
+                Some(Work::Publish(publication)) => publication.draft.room.clone(),
+                Some(Work::Acknowledge(_)) => {
+                    transaction.permitted += 1;
+                    continue;
+                }
+                None => return Ok(Permit::Granted(Term::FOREVER)),
+            };
+            if let Permit::Asked = self.permit(now, &room, &[Action::Send])? {
+                return Ok(Permit::Asked);
+            }
+            // The next may have the same answer, but not that of what waited.
+            self.permits.resume();
+            if let Some(transaction) = self.transactions.open.get_mut(name) {
+                transaction.permitted += 1;
+            }
+        }
     }
 
     pub(super) fn abort(&mut self, frame: &Frame) -> Result<(), Refusal> {

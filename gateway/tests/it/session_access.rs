@@ -401,6 +401,41 @@ fn nothing_of_a_transaction_is_sent_whose_send_was_refused() {
 }
 
 #[test]
+fn a_transaction_is_sent_only_where_that_is_still_allowed_at_its_commit() {
+    let transaction = "BEGIN\ntransaction:t\n\n\0\
+         SEND\ndestination:/app/rooms/r\ntransaction:t\n\none\0\
+         SEND\ndestination:/app/rooms/s\ntransaction:t\n\ntwo\0\
+         SEND\ndestination:/app/rooms/r\ntransaction:t\n\nthree\0";
+    let commit = "COMMIT\ntransaction:t\nreceipt:done\n\n\0";
+    let opened = || {
+        let mut client = asked(&["--refusals", "message"]).listens_to_errors("auto");
+        client.say(transaction);
+        client.allow("r", Action::Send, 30 * SECOND);
+        client.allow("s", Action::Send, 30 * SECOND);
+        client.pass(31 * SECOND);
+        client.say(&(commit.to_owned() + &send("t", "after")));
+        assert_eq!(client.bodies(), Vec::<&str>::new());
+        client.allow("r", Action::Send, 30 * SECOND);
+        client
+    };
+    let mut client = opened();
+    client.answer("s", Action::Send, Verdict::Refused);
+    let told = client.take();
+    assert_eq!(refusal(&told), (json!("forbidden"), Value::Null));
+    assert_eq!(told.header("receipt-id"), Some("done"));
+    client.allow("t", Action::Send, 30 * SECOND);
+    assert_eq!(client.bodies(), ["after"]);
+    client.say("BEGIN\ntransaction:t\n\n\0");
+    assert_eq!(client.closed, None, "the refused one is gone");
+
+    let mut client = opened();
+    client.allow("s", Action::Send, 30 * SECOND);
+    client.allow("t", Action::Send, 30 * SECOND);
+    assert_eq!(client.bodies(), ["one", "two", "three", "after"]);
+    assert_eq!(client.questions, []);
+}
+
+#[test]
 fn what_speaks_for_the_application_is_asked_nothing() {
     let auth = ["--auth", "jwt", "--jwt-key", KEY, "--access", "members"];
     let mut client = Client::new(&auth, JOURNALED);
