@@ -32,7 +32,11 @@ impl Entrance {
     ) -> Result<Self, Failure> {
         Ok(Self {
             front: Front::open(&settings.front, metrics)?,
-            guard: Arc::new(Guard::open(&settings.guard, metrics)?),
+            guard: Arc::new(Guard::open(
+                &settings.guard,
+                settings.max_connections,
+                metrics,
+            )?),
             auth: Authenticator::open(&settings.auth, metrics).await?,
             access: Access::open(&settings.access, store, metrics).await?,
         })

@@ -78,7 +78,7 @@ impl<C: Serve> Server<C> {
         stop: CancellationToken,
     ) -> Self {
         let clients = Arc::new(clients);
-        let slots = Arc::new(Semaphore::new(settings.max_connections));
+        let slots = Arc::clone(&entrance.guard.slots);
         let sockjs = Endpoint::new(
             Options::new(&settings),
             Arc::clone(&clients),

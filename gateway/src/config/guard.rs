@@ -37,7 +37,8 @@ pub struct GuardArgs {
     pub rate_patience: Duration,
 
     /// Resident memory of this process above which new connections are answered 503, until it is below
-    /// 95 % of it; 0 is no limit. Only where the system tells it, as Linux does
+    /// 95 % of it, or the connections are fewer than 95 % of what they were: what those had who have
+    /// gone is used again. 0 is no limit. Only where the system tells it, as Linux does
     #[arg(long, env = "ROOMCAST_MAX_MEMORY", value_name = "SIZE", default_value = "0",
         help_heading = LIMITS)]
     pub max_memory: ByteSize,

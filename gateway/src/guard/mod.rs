@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use shared::exit::Failure;
 use shared::message::UserName;
 use shared::metrics::{GatewayMetrics, Metrics};
+use tokio::sync::Semaphore;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
@@ -37,6 +38,9 @@ pub struct Guard {
     users: Parties<UserName>,
     addresses: Parties<Network>,
     memory: Option<Memory>,
+    /// What connections and SockJS sessions take one of each.
+    pub(crate) slots: Arc<Semaphore>,
+    max_connections: usize,
     metrics: Arc<GatewayMetrics>,
 }
 
@@ -58,11 +62,15 @@ impl Network {
 }
 
 impl Guard {
-    /// Nobody is here yet.
+    /// Nobody is here yet, of so many connections that there may be.
     ///
     /// # Errors
     /// [`Failure::Config`] when memory is to be bounded where it cannot be measured.
-    pub fn open(settings: &GuardSettings, metrics: &Metrics) -> Result<Self, Failure> {
+    pub fn open(
+        settings: &GuardSettings,
+        max_connections: usize,
+        metrics: &Metrics,
+    ) -> Result<Self, Failure> {
         if settings.max_memory.is_some() && resident().is_none() {
             let text = "--max-memory needs a system that tells a process its memory, as Linux does";
             return Err(Failure::Config(text.into()));
@@ -71,6 +79,8 @@ impl Guard {
             users: Parties::new(Scope::User, settings.user),
             addresses: Parties::new(Scope::Address, settings.address),
             memory: settings.max_memory.map(Memory::new),
+            slots: Arc::new(Semaphore::new(max_connections)),
+            max_connections,
             metrics: Arc::clone(&metrics.gateway),
         })
     }
@@ -173,7 +183,8 @@ impl Guard {
             {
                 let gauge = i64::try_from(resident).unwrap_or(i64::MAX);
                 self.metrics.memory_bytes.set(gauge);
-                memory.measured(resident);
+                let connections = self.max_connections - self.slots.available_permits();
+                memory.measured(resident, connections);
             }
             if tick % SWEPT == 0 {
                 let now = Instant::now();
@@ -191,6 +202,8 @@ impl Default for Guard {
             users: Parties::new(Scope::User, Share::default()),
             addresses: Parties::new(Scope::Address, Share::default()),
             memory: None,
+            slots: Arc::new(Semaphore::new(Semaphore::MAX_PERMITS)),
+            max_connections: Semaphore::MAX_PERMITS,
             metrics: Metrics::new().gateway,
         }
     }

@@ -20,6 +20,7 @@ async fn over_its_memory_a_gateway_serves_who_is_there_and_nobody_new() {
 
     // Any process has more than this.
     let full = backend.gateway(&["--max-memory", "1MiB"]).await;
+    let mut there = Wire::connected(&full, "1.2").await;
     let info = b"GET /sockjs/info HTTP/1.1\r\nHost: a\r\n\r\n";
     harness::until("the memory to be measured", async || {
         head(&mut ask_from(1, &full, info).await).await.status == 503
@@ -30,4 +31,13 @@ async fn over_its_memory_a_gateway_serves_who_is_there_and_nobody_new() {
     assert!(refused.header("Retry-After").is_some());
     assert!(turned_away(&full, "memory") >= 2);
     assert!(full.readiness.is_ready(), "who is connected is served");
+
+    // What those who have gone had is for others, though the process has no less.
+    there.send("DISCONNECT\nreceipt:1\n\n\0").await;
+    there.expect("RECEIPT\nreceipt-id:1\n\n\0").await;
+    drop(there);
+    harness::until("somebody new to be served", async || {
+        head(&mut ask_from(1, &full, info).await).await.status == 200
+    })
+    .await;
 }
