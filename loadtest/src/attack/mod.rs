@@ -31,6 +31,7 @@ use crate::chaos::programs::Programs;
 use crate::chaos::scenario::System;
 use crate::chaos::table::{check, print};
 use crate::config::{AttackArgs, Program};
+use crate::pass::Pass;
 
 /// Runs what the flags ask for, and prints what it has shown.
 ///
@@ -57,9 +58,17 @@ pub(crate) async fn attack(args: &AttackArgs) -> Result<(), Failure> {
         std::fs::create_dir_all(folder)
             .map_err(|error| Failure::Config(format!("--keep-logs: {error}")))?;
     }
+    let pass = match &args.url {
+        Some(url) => {
+            let (secret, ca) = (args.token_secret.clone(), args.ca.clone());
+            Pass::of(secret, ca, std::slice::from_ref(url))?
+        }
+        None => Pass::default(),
+    };
     let stage = Stage {
         args,
         programs,
+        pass,
         began: Instant::now(),
         stop: shutdown::signal(),
     };

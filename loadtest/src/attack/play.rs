@@ -53,6 +53,8 @@ const LAG: u64 = 20_000;
 pub(super) struct Stage<'a> {
     pub(super) args: &'a AttackArgs,
     pub(super) programs: Option<Programs>,
+    /// How honest users get into a server that is given.
+    pub(super) pass: Pass,
     pub(super) began: Instant,
     pub(super) stop: CancellationToken,
 }
@@ -80,7 +82,7 @@ impl Stage<'_> {
     async fn play(&self, kind: Kind, row: &mut Row) -> Result<(), Failure> {
         let args = self.args;
         let mut target = match (&args.url, &self.programs) {
-            (Some(url), _) => Target::given(url, args).await?,
+            (Some(url), _) => Target::given(url, args.pid, self.pass.clone()).await?,
             (None, Some(programs)) => Target::start(kind, args, programs).await?,
             (None, None) => return Err(Failure::Config("--url: there is no server".into())),
         };

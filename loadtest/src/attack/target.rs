@@ -47,21 +47,20 @@ impl Target {
     /// A server that somebody else has started.
     ///
     /// # Errors
-    /// [`Failure::Unavailable`] when it has no address, and [`Failure::Config`] when the flags do not
-    /// say how honest users get in.
-    pub(super) async fn given(url: &GatewayUrl, args: &AttackArgs) -> Result<Self, Failure> {
+    /// [`Failure::Unavailable`] when it has no address.
+    pub(super) async fn given(
+        url: &GatewayUrl,
+        pid: Option<u32>,
+        pass: Pass,
+    ) -> Result<Self, Failure> {
         let unknown = || Failure::Unavailable(format!("--url: {} has no address", url.as_str()));
         let mut found = lookup_host(url.authority()).await.map_err(|_| unknown())?;
         Ok(Self {
             gateway: url.clone(),
             address: found.next().ok_or_else(unknown)?,
-            pass: Pass::of(
-                args.token_secret.clone(),
-                args.ca.clone(),
-                std::slice::from_ref(url),
-            )?,
+            pass,
             bad_tokens: bad_tokens(FORGED),
-            pid: args.pid,
+            pid,
             started: None,
         })
     }
