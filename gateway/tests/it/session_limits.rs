@@ -151,7 +151,9 @@ fn sessions_of_one_user_share_a_rate_and_what_they_subscribe_to() {
     };
     let party = Party::new(Scope::User, share);
     let mut clients = [(); 3].map(|()| Client::connected(&[]));
+    let now = clients[2].now;
     for client in &mut clients {
+        client.now = now;
         client.session.share(Arc::clone(&party));
     }
     let [first, second, third] = &mut clients;
