@@ -112,6 +112,8 @@ enum State {
     /// CONNECT has not come yet; it must, by then.
     Opening {
         deadline: Instant,
+        /// However often it is slowed down.
+        latest: Instant,
     },
     /// It has, and who the client is is being found out, by then; frames behind it wait.
     Authenticating {
@@ -149,11 +151,12 @@ impl Session {
         now: Instant,
     ) -> Self {
         let deadline = now + settings.connect_deadline;
+        let latest = deadline + settings.guard.rate_patience;
         Self {
             id,
             guarantees,
             transport,
-            state: State::Opening { deadline },
+            state: State::Opening { deadline, latest },
             decoder: Decoder::new(settings.frame_limits()),
             version: Version::V1_0,
             user: anonymous(),
