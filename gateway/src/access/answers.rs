@@ -8,7 +8,7 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures_util::future::BoxFuture;
@@ -27,11 +27,17 @@ const REFUSED_FOR: Duration = Duration::from_secs(5);
 /// Questions that are asked at one time; further ones wait for their turn.
 const AT_ONE_TIME: usize = 64;
 
+/// Those of one user among them: who asks for much keeps nobody else waiting.
+const OF_ONE_USER: usize = AT_ONE_TIME / 4;
+
 /// How long they wait at most.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Questions that are asked, or wait for that, at most: whoever has another one gets no answer.
 const MAX_OPEN: usize = 8192;
+
+/// Those of one user among them.
+const MAX_OPEN_OF_USER: usize = MAX_OPEN / 8;
 
 /// One question.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -51,13 +57,25 @@ pub(super) trait Source: Send + Sync + 'static {
 pub(super) struct Answers {
     source: Box<dyn Source>,
     known: Cache<Question, Known>,
-    open: Mutex<HashMap<Question, watch::Receiver<Option<Verdict>>>>,
+    open: Mutex<Open>,
     turns: Semaphore,
     ttl: Duration,
     deadline: Duration,
     /// The source did not answer the last question.
     is_failing: AtomicBool,
     metrics: Arc<GatewayMetrics>,
+}
+
+/// What is being asked, or waits for that, and of whom.
+#[derive(Default)]
+struct Open {
+    questions: HashMap<Question, watch::Receiver<Option<Verdict>>>,
+    users: HashMap<UserName, User>,
+}
+
+struct User {
+    open: usize,
+    turns: Arc<Semaphore>,
 }
 
 #[derive(Clone, Copy)]
@@ -125,16 +143,27 @@ impl Answers {
     /// Has a question asked, once for all who have it; `None` when too many are open. It is asked to
     /// the end, whoever goes.
     fn ask(self: &Arc<Self>, question: Question) -> Option<watch::Receiver<Option<Verdict>>> {
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_full = open.len() >= MAX_OPEN;
-        match open.entry(question) {
+        let Open { questions, users } = &mut *self.open();
+        let is_full = questions.len() >= MAX_OPEN;
+        match questions.entry(question) {
             Entry::Occupied(asked) => Some(asked.get().clone()),
             Entry::Vacant(_) if is_full => None,
             Entry::Vacant(place) => {
+                let user = users
+                    .entry(place.key().user.clone())
+                    .or_insert_with(|| User {
+                        open: 0,
+                        turns: Arc::new(Semaphore::new(OF_ONE_USER)),
+                    });
+                if user.open >= MAX_OPEN_OF_USER {
+                    return None;
+                }
+                user.open += 1;
                 let (answer, receiver) = watch::channel(None);
                 let asking = Asking {
                     answers: Arc::clone(self),
                     question: place.key().clone(),
+                    turns: Arc::clone(&user.turns),
                 };
                 place.insert(receiver.clone());
                 tokio::spawn(async move { answer.send_replace(Some(asking.run().await)) });
@@ -143,8 +172,16 @@ impl Answers {
         }
     }
 
-    async fn learn(&self, question: &Question) -> Verdict {
-        let Ok(Ok(_turn)) = timeout(PATIENCE, self.turns.acquire()).await else {
+    fn open(&self) -> MutexGuard<'_, Open> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn learn(&self, question: &Question, own: &Semaphore) -> Verdict {
+        let turn = async {
+            let own = own.acquire().await.ok()?;
+            Some((own, self.turns.acquire().await.ok()?))
+        };
+        let Ok(Some(_turn)) = timeout(PATIENCE, turn).await else {
             return Verdict::Unavailable;
         };
         let asked = now();
@@ -185,19 +222,26 @@ impl Answers {
 struct Asking {
     answers: Arc<Answers>,
     question: Question,
+    /// Its user's.
+    turns: Arc<Semaphore>,
 }
 
 impl Asking {
     async fn run(self) -> Verdict {
-        self.answers.learn(&self.question).await
+        self.answers.learn(&self.question, &self.turns).await
     }
 }
 
 impl Drop for Asking {
     fn drop(&mut self) {
-        let open = &self.answers.open;
-        let mut open = open.lock().unwrap_or_else(PoisonError::into_inner);
-        open.remove(&self.question);
+        let Open { questions, users } = &mut *self.answers.open();
+        questions.remove(&self.question);
+        if let Entry::Occupied(mut user) = users.entry(self.question.user.clone()) {
+            user.get_mut().open -= 1;
+            if user.get().open == 0 {
+                user.remove();
+            }
+        }
     }
 }
 

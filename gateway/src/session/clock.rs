@@ -38,7 +38,9 @@ impl Session {
     pub fn tick(&mut self, now: Instant) {
         self.release(now);
         match &self.state {
-            State::Opening { deadline } if now >= *deadline && !self.meters.is_holding() => {
+            State::Opening { deadline, latest }
+                if now >= *latest || (now >= *deadline && !self.meters.is_holding()) =>
+            {
                 let detail = "no CONNECT frame has come";
                 self.fail(CloseReason::ConnectTimeout, detail, None);
             }
@@ -92,8 +94,10 @@ impl Session {
     pub fn timeout(&self) -> Option<Instant> {
         let state = match &self.state {
             // What it is to send may be what is held.
-            State::Opening { .. } if self.meters.is_holding() => None,
-            State::Opening { deadline } | State::Authenticating { deadline, .. } => Some(*deadline),
+            State::Opening { latest, .. } if self.meters.is_holding() => Some(*latest),
+            State::Opening { deadline, .. } | State::Authenticating { deadline, .. } => {
+                Some(*deadline)
+            }
             State::Open => self.expires,
             State::Closed(_) => return None,
             _ => None,

@@ -35,7 +35,7 @@ pub(super) enum Handled {
 impl Session {
     pub(super) fn handle(&mut self, now: Instant, frame: &Frame) -> Handled {
         let opening = match self.state {
-            State::Opening { deadline } => Some(deadline),
+            State::Opening { deadline, .. } => Some(deadline),
             _ => None,
         };
         if let (Command::Connect | Command::Stomp, Some(deadline)) = (frame.command, opening) {

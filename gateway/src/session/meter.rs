@@ -224,8 +224,8 @@ impl Session {
         if self.is_ending() || now >= held.until {
             self.meters.held = None;
             // The time of a client whose CONNECT was held begins when it is let go.
-            if let State::Opening { deadline } = &mut self.state {
-                *deadline = (*deadline).max(now + PAUSE);
+            if let State::Opening { deadline, latest } = &mut self.state {
+                *deadline = (*deadline).max(now + PAUSE).min(*latest);
             }
             self.take_frames(now);
         } else if now >= held.gives_up {

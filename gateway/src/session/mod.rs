@@ -85,6 +85,8 @@ pub struct Session {
     ended: VecDeque<Option<Arc<str>>>,
     next_slot: u32,
     joining: usize,
+    /// Those that were taken back while they joined.
+    revoked: Vec<Slot>,
     readings: Readings,
     in_flight: HashMap<u64, InFlight>,
     series: Series,
@@ -110,6 +112,8 @@ enum State {
     /// CONNECT has not come yet; it must, by then.
     Opening {
         deadline: Instant,
+        /// However often it is slowed down.
+        latest: Instant,
     },
     /// It has, and who the client is is being found out, by then; frames behind it wait.
     Authenticating {
@@ -147,11 +151,12 @@ impl Session {
         now: Instant,
     ) -> Self {
         let deadline = now + settings.connect_deadline;
+        let latest = deadline + settings.guard.rate_patience;
         Self {
             id,
             guarantees,
             transport,
-            state: State::Opening { deadline },
+            state: State::Opening { deadline, latest },
             decoder: Decoder::new(settings.frame_limits()),
             version: Version::V1_0,
             user: anonymous(),
@@ -164,6 +169,7 @@ impl Session {
             ended: VecDeque::new(),
             next_slot: 0,
             joining: 0,
+            revoked: Vec::new(),
             readings: Readings::default(),
             in_flight: HashMap::new(),
             series: Series::default(),
@@ -216,6 +222,11 @@ impl Session {
         self.joining -= 1;
         if self.closing().is_some() {
             return;
+        }
+        if let Some(at) = self.revoked.iter().position(|revoked| *revoked == slot) {
+            self.revoked.swap_remove(at);
+            self.outputs.push_back(Output::Leave(slot));
+            return self.take_frames(now);
         }
         if !confirmed {
             let receipt = self.subscription(slot).and_then(Subscription::end);

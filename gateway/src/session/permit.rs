@@ -19,6 +19,9 @@ use crate::config::AccessSource;
 /// How many answers are remembered beside those that subscriptions have.
 const MAX_KNOWN: usize = 64;
 
+/// Questions of one session that are under way at most: a frame that has another one waits.
+const MAX_ASKED: usize = 32;
+
 /// The shortest pause between two questions about the same.
 const PAUSE: Duration = Duration::from_millis(250);
 
@@ -197,7 +200,12 @@ impl Session {
             return Some(said(now, verdict));
         }
         let awaited = (room.clone(), action, None);
-        if !self.permits.awaited.contains(&awaited) {
+        let is_awaited = self.permits.awaited.contains(&awaited);
+        // What was refused for one reason leaves behind what it asked for the other.
+        if !is_awaited && self.permits.asked.len() >= MAX_ASKED {
+            return None;
+        }
+        if !is_awaited {
             self.permits.awaited.push(awaited);
         }
         self.ask(room, action);

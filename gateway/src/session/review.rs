@@ -1,17 +1,20 @@
 //! Whether who has subscribed still may: asked again before an answer is too old.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use shared::message::RoomName;
 
 use super::Session;
-use super::output::Output;
+use super::output::{Output, Slot};
 use super::permit::Term;
 use crate::access::{Action, Verdict};
 use crate::close::CloseReason;
 
 /// Questions of one session that are under way because of time alone.
 const MAX_UNDER_WAY: usize = 16;
+
+/// How long a question waits for its turn at most, and some more.
+const TURNS: Duration = Duration::from_secs(15);
 
 impl Session {
     /// A subscription is there that is allowed for so long.
@@ -25,22 +28,36 @@ impl Session {
             return;
         }
         self.review_due = None;
+        // Whoever is asked answers by then; longer it only takes where there is too much to ask.
+        let grace = TURNS + self.settings.access.timeout;
+        let mut ended = Vec::new();
         for at in 0..self.subscriptions.len() {
-            let (room, term) = {
+            let (slot, room, term) = {
                 let subscription = &self.subscriptions[at];
-                (subscription.room().clone(), subscription.term)
+                let room = subscription.room().clone();
+                (subscription.slot, room, subscription.term)
             };
-            let is_asked = || {
-                let mut asked = self.permits.asked.iter();
-                asked.any(|(at, to)| (at, *to) == (&room, Action::Subscribe))
+            let Some(due) = term.due else {
+                continue;
             };
-            if term.due.is_none() || is_asked() {
+            let end = term.until.map(|until| until + grace);
+            if end.is_some_and(|end| now >= end) {
+                ended.push(slot);
                 continue;
             }
-            if !term.is_due(now) {
-                self.watch(term);
-            } else if self.permits.asked.len() < MAX_UNDER_WAY {
-                self.ask(&room, Action::Subscribe);
+            let next = if now < due {
+                Some(due)
+            } else {
+                if self.permits.asked.len() < MAX_UNDER_WAY {
+                    self.ask(&room, Action::Subscribe);
+                }
+                end
+            };
+            self.review_due = [self.review_due, next].into_iter().flatten().min();
+        }
+        for slot in ended {
+            if !self.revoke(slot, CloseReason::AccessUnavailable) {
+                return;
             }
         }
     }
@@ -61,22 +78,36 @@ impl Session {
                 Verdict::Refused | Verdict::Unavailable => ended.push(subscription.slot),
             }
         }
+        let reason = verdict.denial().unwrap_or(CloseReason::Forbidden);
         for slot in ended {
-            let reason = verdict.denial().unwrap_or(CloseReason::Forbidden);
-            let Ok(at) = self.subscriptions.binary_search_by_key(&slot, |s| s.slot) else {
-                continue;
-            };
-            let mut subscription = self.subscriptions.remove(at);
-            // Its SUBSCRIBE is answered by what says that it has ended.
-            let receipt = subscription.end().map(|(receipt, _)| receipt);
-            let address = subscription.address.clone();
-            let is_told = self.tell(reason, Some(&address.destination), receipt.as_deref());
-            if !is_told {
-                return self.fail(reason, reason.message(), receipt.as_deref());
+            if !self.revoke(slot, reason) {
+                return;
             }
-            self.outputs.push_back(Output::Leave(slot));
-            self.refused(address.subscription.as_deref(), &address.destination);
-            self.no_longer_acknowledges(subscription);
         }
+    }
+
+    /// Ends a subscription that is allowed no more. Whether the session goes on.
+    fn revoke(&mut self, slot: Slot, reason: CloseReason) -> bool {
+        let Ok(at) = self.subscriptions.binary_search_by_key(&slot, |s| s.slot) else {
+            return true;
+        };
+        let mut subscription = self.subscriptions.remove(at);
+        // Its SUBSCRIBE is answered by what says that it has ended.
+        let receipt = subscription.end().map(|(receipt, _)| receipt);
+        let address = subscription.address.clone();
+        let is_told = self.tell(reason, Some(&address.destination), receipt.as_deref());
+        if !is_told {
+            self.fail(reason, reason.message(), receipt.as_deref());
+            return false;
+        }
+        // The broker is not told of a room's end before it has answered for its beginning.
+        if subscription.is_joining() {
+            self.revoked.push(slot);
+        } else {
+            self.outputs.push_back(Output::Leave(slot));
+        }
+        self.refused(address.subscription.as_deref(), &address.destination);
+        self.no_longer_acknowledges(subscription);
+        true
     }
 }

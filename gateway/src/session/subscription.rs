@@ -28,6 +28,8 @@ pub(super) struct Subscription {
     /// For how long it is allowed.
     pub(super) term: Term,
     journaled: bool,
+    /// The broker has not answered yet.
+    is_joining: bool,
     phase: Phase,
     last: Option<MessageId>,
     /// What was replayed, where ids cannot tell what is a repeat.
@@ -120,6 +122,7 @@ impl Subscription {
             address,
             term: Term::FOREVER,
             journaled,
+            is_joining: true,
             phase,
             last,
             replayed: HashSet::new(),
@@ -133,6 +136,10 @@ impl Subscription {
     pub(super) fn allowed(mut self, term: Term) -> Self {
         self.term = term;
         self
+    }
+
+    pub(super) fn is_joining(&self) -> bool {
+        self.is_joining
     }
 
     pub(super) fn room(&self) -> &RoomName {
@@ -151,6 +158,7 @@ impl Subscription {
 
     /// The room is joined: live deliveries miss nothing from here on.
     pub(super) fn joined(&mut self) -> Step {
+        self.is_joining = false;
         let Phase::Attaching(attach) = &mut self.phase else {
             return self.live();
         };

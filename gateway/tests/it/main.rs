@@ -38,6 +38,7 @@ mod session_auth;
 mod session_limits;
 mod session_oracle;
 mod session_properties;
+mod session_revoked;
 mod session_transactions;
 mod slow;
 mod strange;

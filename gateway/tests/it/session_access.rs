@@ -13,9 +13,9 @@ use shared::stomp::{Command, Frame};
 use crate::virtual_client::{Client, JOURNALED};
 
 const KEY: &str = "a secret of at least thirty-two octets";
-const SECOND: Duration = Duration::from_secs(1);
+pub(crate) const SECOND: Duration = Duration::from_secs(1);
 
-fn room(name: &str) -> RoomName {
+pub(crate) fn room(name: &str) -> RoomName {
     RoomName::parse(name).unwrap()
 }
 
@@ -37,13 +37,13 @@ fn kim(flags: &[&str], claim: Value) -> Client {
 }
 
 /// Kim, where somebody has to be asked.
-fn asked(flags: &[&str]) -> Client {
+pub(crate) fn asked(flags: &[&str]) -> Client {
     kim(&[&["--access", "members"], flags].concat(), json!({}))
 }
 
 impl Client {
     /// Answers the oldest question, which is this one.
-    fn answer(&mut self, at: &str, to: Action, verdict: Verdict) {
+    pub(crate) fn answer(&mut self, at: &str, to: Action, verdict: Verdict) {
         assert!(!self.questions.is_empty(), "a question was expected");
         assert_eq!(self.questions.remove(0), (room(at), to));
         self.session.authorized(self.now, &room(at), to, verdict);
@@ -51,17 +51,17 @@ impl Client {
     }
 
     /// Allows it for so long.
-    fn allow(&mut self, at: &str, to: Action, time: Duration) {
+    pub(crate) fn allow(&mut self, at: &str, to: Action, time: Duration) {
         let until = Some(self.now + time);
         self.answer(at, to, Verdict::Granted { until });
     }
 
-    fn bodies(&self) -> Vec<&str> {
+    pub(crate) fn bodies(&self) -> Vec<&str> {
         self.publishes.iter().map(|(_, body, _)| &**body).collect()
     }
 
     /// Kim listens to what was refused.
-    fn listens_to_errors(mut self, ack: &str) -> Self {
+    pub(crate) fn listens_to_errors(mut self, ack: &str) -> Self {
         self.say(&format!(
             "SUBSCRIBE\nid:e\ndestination:/user/queue/errors\nack:{ack}\n\n\0"
         ));
@@ -71,15 +71,15 @@ impl Client {
     }
 }
 
-fn send(to: &str, body: &str) -> String {
+pub(crate) fn send(to: &str, body: &str) -> String {
     format!("SEND\ndestination:/app/rooms/{to}\nreceipt:{body}\n\n{body}\0")
 }
 
-fn subscribe(to: &str, more: &str) -> String {
+pub(crate) fn subscribe(to: &str, more: &str) -> String {
     format!("SUBSCRIBE\nid:{to}\ndestination:/topic/rooms/{to}\n{more}\n\0")
 }
 
-fn refusal(frame: &Frame) -> (Value, Value) {
+pub(crate) fn refusal(frame: &Frame) -> (Value, Value) {
     assert_eq!(frame.command, Command::Message);
     assert_eq!(frame.header("destination"), Some("/user/queue/errors"));
     let body: Value = serde_json::from_slice(&frame.body).unwrap();
@@ -294,6 +294,35 @@ fn few_subscriptions_are_asked_for_at_one_time_and_all_in_the_end() {
 }
 
 #[test]
+fn a_client_does_not_pile_up_questions_that_nobody_waits_for() {
+    let mut client = asked(&["--refusals", "message"]).listens_to_errors("auto");
+    for n in 0..100 {
+        client.say(&subscribe(&format!("r{n}"), "history:1\n"));
+        let asked = client.questions.iter();
+        let asked = asked.rev().find(|(_, to)| *to == Action::Subscribe);
+        if let Some((at, to)) = asked.cloned() {
+            client.questions.retain(|(_, to)| *to == Action::History);
+            client
+                .session
+                .authorized(client.now, &at, to, Verdict::Refused);
+            client.collect();
+        }
+    }
+    assert!(
+        client.questions.len() <= 33,
+        "{} questions",
+        client.questions.len()
+    );
+    while let Some((at, to)) = client.questions.first().cloned() {
+        client.answer(at.as_str(), to, Verdict::Refused);
+    }
+    assert_eq!(client.closed, None);
+    assert!(client.session.wants_input());
+    let told = client.frames.iter().map(|frame| refusal(frame).1);
+    assert!(told.eq((0..100).map(|n| json!(format!("/topic/rooms/r{n}")))));
+}
+
+#[test]
 fn a_refusal_can_be_a_message_that_ends_nothing() {
     let mut client = asked(&["--refusals", "message"]).listens_to_errors("auto");
     client.say(&(send("r", "one") + &subscribe("s", "receipt:sub\n") + &send("t", "two")));
@@ -398,41 +427,6 @@ fn nothing_of_a_transaction_is_sent_whose_send_was_refused() {
     assert_eq!(refusal(&commit), (json!("forbidden"), Value::Null));
     assert_eq!(commit.header("receipt-id"), Some("done"));
     assert_eq!((client.publishes.len(), client.closed), (0, None));
-}
-
-#[test]
-fn a_transaction_is_sent_only_where_that_is_still_allowed_at_its_commit() {
-    let transaction = "BEGIN\ntransaction:t\n\n\0\
-         SEND\ndestination:/app/rooms/r\ntransaction:t\n\none\0\
-         SEND\ndestination:/app/rooms/s\ntransaction:t\n\ntwo\0\
-         SEND\ndestination:/app/rooms/r\ntransaction:t\n\nthree\0";
-    let commit = "COMMIT\ntransaction:t\nreceipt:done\n\n\0";
-    let opened = || {
-        let mut client = asked(&["--refusals", "message"]).listens_to_errors("auto");
-        client.say(transaction);
-        client.allow("r", Action::Send, 30 * SECOND);
-        client.allow("s", Action::Send, 30 * SECOND);
-        client.pass(31 * SECOND);
-        client.say(&(commit.to_owned() + &send("t", "after")));
-        assert_eq!(client.bodies(), Vec::<&str>::new());
-        client.allow("r", Action::Send, 30 * SECOND);
-        client
-    };
-    let mut client = opened();
-    client.answer("s", Action::Send, Verdict::Refused);
-    let told = client.take();
-    assert_eq!(refusal(&told), (json!("forbidden"), Value::Null));
-    assert_eq!(told.header("receipt-id"), Some("done"));
-    client.allow("t", Action::Send, 30 * SECOND);
-    assert_eq!(client.bodies(), ["after"]);
-    client.say("BEGIN\ntransaction:t\n\n\0");
-    assert_eq!(client.closed, None, "the refused one is gone");
-
-    let mut client = opened();
-    client.allow("s", Action::Send, 30 * SECOND);
-    client.allow("t", Action::Send, 30 * SECOND);
-    assert_eq!(client.bodies(), ["one", "two", "three", "after"]);
-    assert_eq!(client.questions, []);
 }
 
 #[test]

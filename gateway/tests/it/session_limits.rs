@@ -9,7 +9,7 @@ use gateway::guard::{Party, Scope};
 use gateway::session::output::Slot;
 use shared::stomp::Command;
 
-use crate::virtual_client::{Client, message_id};
+use crate::virtual_client::{Client, JOURNALED, message_id};
 
 #[test]
 fn a_flood_of_control_frames_is_held_then_cut_off_and_a_busy_client_is_not() {
@@ -151,7 +151,6 @@ fn sessions_of_one_user_share_a_rate_and_what_they_subscribe_to() {
     };
     let party = Party::new(Scope::User, share);
     let mut clients = [(); 3].map(|()| Client::connected(&[]));
-    // They have one clock: that of the last.
     let now = clients[2].now;
     for client in &mut clients {
         client.now = now;
@@ -392,4 +391,33 @@ fn every_frame_but_connect_has_its_receipt() {
         .map(|number| (Command::Receipt, number.as_str()))
         .collect();
     assert_eq!(told, expected);
+}
+
+#[test]
+fn who_is_slowed_down_again_and_again_must_connect_in_the_end() {
+    let rates = ["--byte-rate", "100", "--control-rate", "1"];
+    let mut client = Client::new(&rates, JOURNALED);
+    let start = client.now;
+    client.say("CONNECT\n");
+    // It never presses on against one rate for long.
+    for turn in 0..50 {
+        while client.session.is_slowed() {
+            let due = client.session.timeout().unwrap();
+            client.pass(due.saturating_duration_since(client.now));
+        }
+        if turn % 2 == 0 {
+            client.say(&format!("h{turn}:{}\n", "x".repeat(300)));
+            client.say("y");
+        } else {
+            while client.closed.is_none() && !client.session.is_slowed() {
+                client.session.heard(client.now);
+                client.collect();
+            }
+        }
+        if client.closed.is_some() {
+            break;
+        }
+    }
+    assert_eq!(client.closed, Some(CloseReason::ConnectTimeout));
+    assert!(client.now - start <= Duration::from_secs(10 + 10 + 1));
 }

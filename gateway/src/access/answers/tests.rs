@@ -154,7 +154,7 @@ async fn who_hangs_is_given_up_at_the_deadline() {
     let start = now();
     assert_eq!(answers.verdict(question("r")).await, Verdict::Unavailable);
     assert_eq!(now() - start, 2 * SECOND);
-    assert!(answers.open.lock().unwrap().is_empty());
+    assert!(answers.open().questions.is_empty());
 }
 
 #[tokio::test(start_paused = true)]
@@ -162,7 +162,10 @@ async fn few_are_asked_at_one_time_and_the_others_wait_within_bounds() {
     let (answers, told) = answers(100_000);
     *told.takes.lock().unwrap() = SECOND;
     let questions: Vec<_> = (0..MAX_OPEN + 100)
-        .map(|n| question(&format!("r{n}")))
+        .map(|n| Question {
+            user: UserName::parse(&format!("user{}", n % 100)).unwrap(),
+            ..question(&format!("r{n}"))
+        })
         .collect();
     let start = now();
     let verdicts = join_all(questions.into_iter().map(|q| answers.verdict(q))).await;
@@ -176,7 +179,7 @@ async fn few_are_asked_at_one_time_and_the_others_wait_within_bounds() {
     // As many as had their turn, which ten seconds of patience have eleven of at most.
     assert!((640..=704).contains(&granted), "{granted}");
     assert_eq!(granted + unavailable, verdicts.len());
-    assert!(answers.open.lock().unwrap().is_empty());
+    assert!(answers.open().questions.is_empty());
 }
 
 #[tokio::test]
@@ -191,7 +194,7 @@ async fn a_flood_of_rooms_keeps_no_more_than_the_cache_may() {
     answers.known.run_pending_tasks();
     let kept: HashSet<_> = answers.known.iter().map(|(question, _)| question).collect();
     assert!(kept.len() <= 500, "{}", kept.len());
-    assert!(answers.open.lock().unwrap().is_empty());
+    assert!(answers.open().questions.is_empty());
 }
 
 #[tokio::test(start_paused = true)]
@@ -202,4 +205,34 @@ async fn a_question_is_asked_to_its_end_though_who_had_it_is_gone() {
     sleep(2 * SECOND).await;
     assert!(is_granted(answers.verdict(question("r")).await));
     assert_eq!(told.ever(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_user_with_many_questions_does_not_keep_others_waiting() {
+    let (answers, told) = answers(100_000);
+    *told.takes.lock().unwrap() = SECOND;
+    let hostile: Vec<_> = (0..MAX_OPEN)
+        .map(|n| {
+            let (answers, question) = (Arc::clone(&answers), question(&format!("r{n}")));
+            tokio::spawn(async move { answers.verdict(question).await })
+        })
+        .collect();
+    while answers.open().questions.len() < MAX_OPEN_OF_USER {
+        tokio::task::yield_now().await;
+    }
+    let start = now();
+    let other = Question {
+        user: UserName::parse("lee").unwrap(),
+        ..question("r0")
+    };
+    assert!(is_granted(answers.verdict(other).await));
+    assert_eq!(now() - start, SECOND);
+    let verdicts = join_all(hostile).await;
+    let granted = verdicts
+        .into_iter()
+        .map(Result::unwrap)
+        .filter(|v| is_granted(*v));
+    // As many as there are turns within its patience.
+    assert!((OF_ONE_USER * 10..=OF_ONE_USER * 11).contains(&granted.count()));
+    assert!(answers.open().questions.is_empty() && answers.open().users.is_empty());
 }

@@ -3,7 +3,7 @@
 use harness::token::now;
 use harness::{Issuer, until};
 use serde_json::json;
-use shared::stomp::Command;
+use shared::stomp::{Command, Frame};
 use tokio::io::AsyncReadExt;
 
 use crate::running::backend;
@@ -88,4 +88,51 @@ async fn who_says_nothing_after_a_refusal_is_cut_off() {
     let read = tokio::time::timeout(crate::serving::DEADLINE, read).await;
     assert!(read.is_ok(), "the connection is still open");
     assert!(String::from_utf8_lossy(&heard).contains("code:unauthorized"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn limits_of_a_user_are_those_of_the_tokens_subject_and_of_nobody_else() {
+    let issuer = Issuer::hs256();
+    let backend = backend(&[]).await;
+    let flags = [
+        "--access",
+        "open",
+        "--user-max-connections",
+        "2",
+        "--user-max-rooms",
+        "1",
+    ];
+    let gateway = backend
+        .gateway(&[&issuer.flags()[..], &flags].concat())
+        .await;
+    let token = |user: &str| issuer.token(json!({"sub": user}));
+    let mut first = gateway.known(&token("kim")).await.unwrap();
+    let mut second = gateway.known(&token("kim")).await.unwrap();
+    // Another token of the same user, and a name that is not proved, change nothing.
+    for _ in 0..3 {
+        assert_eq!(
+            gateway.user_of(&token("kim")).await,
+            Err("too-many-connections".into())
+        );
+    }
+    let turned_away = &gateway.metrics.gateway.turned_away;
+    assert_eq!(turned_away.with_label_values(&["user"]).get(), 3);
+    let mut other = gateway.known(&token("lee")).await.unwrap();
+    first.subscribe("s", "/topic/rooms/a", &[]).await.unwrap();
+    other.subscribe("s", "/topic/rooms/b", &[]).await.unwrap();
+    second
+        .send_frame(
+            Frame::new(Command::Subscribe)
+                .with("id", "s")
+                .with("destination", "/topic/rooms/b"),
+        )
+        .await
+        .unwrap();
+    let error = second.expect(Command::Error).await.unwrap();
+    assert_eq!(error.header("code"), Some("too-many-rooms"));
+    drop((first, second));
+    until("the user's places to be free", async || {
+        gateway.user_of(&token("kim")).await.is_ok()
+    })
+    .await;
 }
