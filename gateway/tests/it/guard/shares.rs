@@ -10,7 +10,7 @@ use crate::serving::{answer, head};
 use crate::wire::Wire;
 
 const INFO: &[u8] = b"GET /sockjs/info HTTP/1.1\r\nHost: a\r\n\r\n";
-const UPGRADE: &[u8] =
+pub(super) const UPGRADE: &[u8] =
     b"GET /ws HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
     Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
 
