@@ -2,7 +2,8 @@
 
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::num::NonZeroU32;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use shared::metrics::GatewayMetrics;
@@ -11,6 +12,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep, sleep_until};
 
+use crate::config::RateLimit;
 use crate::guard::{TurnedAway, for_clients};
 use crate::place::Place;
 use crate::server::Server;
@@ -21,6 +23,13 @@ const VANISHED: Duration = Duration::from_secs(60);
 
 /// Connections over the limit that are told so; more are closed without a word.
 pub(crate) const REFUSALS: usize = 256;
+
+/// How often somebody is told so: with TLS it costs a handshake each time, which would be as many as an
+/// attacker likes.
+pub(crate) const REFUSAL_RATE: RateLimit = RateLimit {
+    per_second: NonZeroU32::new(32).expect("32 is not 0"),
+    burst: NonZeroU32::new(256).expect("256 is not 0"),
+};
 
 /// How long to wait when the system has no descriptor or memory for one more connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -121,6 +130,13 @@ impl<C: Serve> Server<C> {
     /// Room to tell somebody that there is none, as long as there is any.
     pub(crate) fn refusal(&self, away: TurnedAway) -> Option<OwnedSemaphorePermit> {
         self.entrance.guard.turned_away(away);
+        let mut rate = self
+            .refusal_rate
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if rate.try_take(std::time::Instant::now(), 1).is_some() {
+            return None;
+        }
         Arc::clone(&self.refusals).try_acquire_owned().ok()
     }
 }

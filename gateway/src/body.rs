@@ -1,4 +1,4 @@
-//! A request's body, read within a bound and a deadline.
+//! Bodies: a request's, read within a bound and a deadline, and an answer's, until it is taken.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -6,7 +6,7 @@ use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use bytes::Buf;
+use bytes::{Buf, Bytes};
 use http_body_util::BodyExt;
 use hyper::StatusCode;
 use hyper::body::Body;
@@ -34,10 +34,10 @@ struct Account {
 }
 
 /// A body that counts against its budget until it is dropped.
-pub(crate) struct Held<'a> {
+pub(crate) struct Held {
     /// The body.
     pub(crate) octets: Vec<u8>,
-    budget: &'a Budget,
+    budget: Arc<Budget>,
     from: Network,
     count: usize,
 }
@@ -57,12 +57,36 @@ pub(crate) struct Terms {
 
 impl Budget {
     /// A budget of so many octets.
-    pub(crate) fn new(octets: usize) -> Self {
-        Self {
+    pub(crate) fn new(octets: usize) -> Arc<Self> {
+        Arc::new(Self {
             account: Mutex::new(Account {
                 free: octets,
                 held: HashMap::new(),
             }),
+        })
+    }
+
+    /// Counts the body of an answer, which waits until its client has taken it.
+    ///
+    /// # Errors
+    /// [`BodyError::Overloaded`] where there is no room for it.
+    pub(crate) fn hold(
+        self: &Arc<Self>,
+        octets: Vec<u8>,
+        address: IpAddr,
+    ) -> Result<Bytes, BodyError> {
+        let mut held = self.nothing(address);
+        held.count(octets.len())?;
+        held.octets = octets;
+        Ok(Bytes::from_owner(held))
+    }
+
+    fn nothing(self: &Arc<Self>, address: IpAddr) -> Held {
+        Held {
+            octets: Vec::new(),
+            budget: Arc::clone(self),
+            from: Network::of(address),
+            count: 0,
         }
     }
 
@@ -71,27 +95,22 @@ impl Budget {
     /// # Errors
     /// [`BodyError`], with what to answer.
     pub(crate) async fn read<B: Body>(
-        &self,
+        self: &Arc<Self>,
         body: B,
         terms: &Terms,
-    ) -> Result<Held<'_>, BodyError> {
+    ) -> Result<Held, BodyError> {
         timeout(terms.deadline, self.gather(body, terms))
             .await
             .unwrap_or(Err(BodyError::Late))
     }
 
-    async fn gather<B: Body>(&self, body: B, terms: &Terms) -> Result<Held<'_>, BodyError> {
+    async fn gather<B: Body>(self: &Arc<Self>, body: B, terms: &Terms) -> Result<Held, BodyError> {
         let limit = terms.limit;
         let most = limit.saturating_add(DISCARDED);
         if body.size_hint().lower() > most as u64 {
             return Err(BodyError::TooLarge { limit });
         }
-        let mut held = Ok(Held {
-            octets: Vec::new(),
-            budget: self,
-            from: Network::of(terms.address),
-            count: 0,
-        });
+        let mut held = Ok(self.nothing(terms.address));
         let mut length = 0;
         let mut body = pin!(body);
         while let Some(frame) = timeout(terms.deadline / 2, body.frame())
@@ -122,30 +141,10 @@ impl Budget {
     }
 }
 
-impl Held<'_> {
+impl Held {
     /// Copies: what a network gave may be a small part of a large buffer.
     fn take(&mut self, mut data: impl Buf) -> Result<(), BodyError> {
-        let more = data.remaining();
-        {
-            let mut account = self.budget.account();
-            let left = account
-                .free
-                .checked_sub(more)
-                .ok_or(BodyError::Overloaded)?;
-            let of_address = account.held.entry(self.from).or_default();
-            let is_too_much = *of_address + more > left;
-            if !is_too_much {
-                *of_address += more;
-            }
-            if *of_address == 0 {
-                account.held.remove(&self.from);
-            }
-            if is_too_much {
-                return Err(BodyError::Overloaded);
-            }
-            account.free = left;
-            self.count += more;
-        }
+        self.count(data.remaining())?;
         while data.has_remaining() {
             let chunk = data.chunk();
             self.octets.extend_from_slice(chunk);
@@ -154,9 +153,37 @@ impl Held<'_> {
         }
         Ok(())
     }
+
+    fn count(&mut self, more: usize) -> Result<(), BodyError> {
+        let mut account = self.budget.account();
+        let left = account
+            .free
+            .checked_sub(more)
+            .ok_or(BodyError::Overloaded)?;
+        let of_address = account.held.entry(self.from).or_default();
+        let is_too_much = *of_address + more > left;
+        if !is_too_much {
+            *of_address += more;
+        }
+        if *of_address == 0 {
+            account.held.remove(&self.from);
+        }
+        if is_too_much {
+            return Err(BodyError::Overloaded);
+        }
+        account.free = left;
+        self.count += more;
+        Ok(())
+    }
 }
 
-impl Drop for Held<'_> {
+impl AsRef<[u8]> for Held {
+    fn as_ref(&self) -> &[u8] {
+        &self.octets
+    }
+}
+
+impl Drop for Held {
     fn drop(&mut self) {
         let mut account = self.budget.account();
         account.free += self.count;
@@ -178,7 +205,7 @@ pub(crate) enum BodyError {
     Late,
     #[error("The body is broken off.")]
     Broken,
-    #[error("This server is reading as many bodies as it may.")]
+    #[error("This server has as many bodies under way as it may.")]
     Overloaded,
 }
 

@@ -5,8 +5,8 @@ use std::error::Error;
 use std::fmt;
 use std::net::SocketAddr;
 use std::pin::pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use hyper::body::Body;
@@ -23,13 +23,14 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::Gateway;
-use crate::accept::{REFUSALS, prepare};
+use crate::accept::{REFUSAL_RATE, REFUSALS, prepare};
 use crate::answer::{Answer, error, set, unavailable};
 use crate::api::{self, Api};
 use crate::config::Settings;
 use crate::entrance::Entrance;
 use crate::front::Stream;
 use crate::guard::Seat;
+use crate::guard::bucket::Bucket;
 use crate::handshake::{self, SLACK};
 use crate::pages::Shelf;
 pub use crate::pages::{Page, Pages};
@@ -61,6 +62,7 @@ pub struct Server<C> {
     clients: Arc<C>,
     pub(crate) slots: Arc<Semaphore>,
     pub(crate) refusals: Arc<Semaphore>,
+    pub(crate) refusal_rate: Mutex<Bucket>,
     sockjs: Arc<Endpoint<C>>,
     pub(crate) tasks: TaskTracker,
     pub(crate) stop: CancellationToken,
@@ -96,6 +98,7 @@ impl<C: Serve> Server<C> {
             clients,
             slots,
             refusals: Arc::new(Semaphore::new(REFUSALS)),
+            refusal_rate: Mutex::new(Bucket::new(REFUSAL_RATE)),
             sockjs,
             tasks,
             stop,

@@ -5,6 +5,7 @@
 //! `bodyBase64` instead. `complete` is false when messages may be missing from the page because the
 //! broker or the store could not be asked.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use base64::Engine;
@@ -17,11 +18,15 @@ use super::{bad_request, denied};
 use crate::access::{Access, Action};
 use crate::answer::{Answer, error, json, unavailable};
 use crate::auth::Identity;
+use crate::body::Budget;
 use crate::past::{Past, PastError, PastPage};
 
 /// Messages of one answer at most.
 const MAX_LIMIT: usize = 200;
 const DEFAULT_LIMIT: usize = 50;
+
+/// Octets of all answers that wait for their clients to take them.
+pub(super) const ANSWERS: usize = 64 << 20;
 
 /// Answers with a page of the past of `room` (percent-encoded), where who asks may read it.
 pub(super) async fn answer(
@@ -30,6 +35,7 @@ pub(super) async fn answer(
     who: &Identity,
     access: &Access,
     past: &Past,
+    (answers, address): (&Arc<Budget>, IpAddr),
 ) -> Answer {
     let room = match super::room(room) {
         Ok(room) => room,
@@ -45,7 +51,10 @@ pub(super) async fn answer(
     }
     match past.read(&room, span, limit).await {
         Ok(page) => match serde_json::to_vec(&PageJson::from(&page)) {
-            Ok(body) => json(StatusCode::OK, body),
+            Ok(body) => match answers.hold(body, address) {
+                Ok(body) => json(StatusCode::OK, body),
+                Err(full) => unavailable("overloaded", &full.to_string()),
+            },
             Err(reason) => {
                 tracing::error!(%reason, "a page of history is no JSON");
                 error(

@@ -24,6 +24,7 @@ use crate::Gateway;
 use crate::access::Verdict;
 use crate::answer::{Answer, empty, error, method_not_allowed, set, unavailable};
 use crate::auth::{AuthError, Credentials, Identity, Token};
+use crate::body::Budget;
 use crate::close::CloseReason;
 use crate::config::Settings;
 use crate::entrance::Entrance;
@@ -45,6 +46,7 @@ pub(crate) struct Api {
     settings: Arc<Settings>,
     entrance: Arc<Entrance>,
     past: Arc<Past>,
+    answers: Arc<Budget>,
     posts: Option<Posts>,
 }
 
@@ -63,6 +65,7 @@ impl Api {
             settings,
             entrance,
             past,
+            answers: Budget::new(history::ANSWERS),
             posts: None,
         }
     }
@@ -91,7 +94,8 @@ impl Api {
                 Ok(who) => match charge(&self.entrance.guard, &who, 0) {
                     Ok(()) => {
                         let access = &self.entrance.access;
-                        history::answer(room, query, &who, access, &self.past).await
+                        let budget = (&self.answers, peer.address.ip());
+                        history::answer(room, query, &who, access, &self.past, budget).await
                     }
                     Err(away) => away.answer(),
                 },

@@ -36,7 +36,7 @@ const AROUND: usize = 16 << 10;
 /// Publishes what is posted.
 pub(super) struct Posts {
     gateway: Arc<Gateway>,
-    bodies: Budget,
+    bodies: Arc<Budget>,
     max_body_bytes: usize,
 }
 
@@ -97,7 +97,7 @@ impl Posts {
         query: &str,
         headers: &HeaderMap,
         who: &Identity,
-        body: Result<Held<'_>, BodyError>,
+        body: Result<Held, BodyError>,
     ) -> Result<(Draft, ReceiptAfter), Refusal> {
         let Gateway {
             settings,

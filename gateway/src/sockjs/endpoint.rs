@@ -89,7 +89,7 @@ pub struct Endpoint<C> {
     clients: Arc<C>,
     sessions: Mutex<HashMap<Box<str>, Arc<Session>>>,
     /// What is being sent in all requests together.
-    bodies: Budget,
+    bodies: Arc<Budget>,
     /// Each session takes one, as each connection does.
     slots: Arc<Semaphore>,
     guard: Arc<Guard>,

@@ -1,12 +1,12 @@
-//! Who sends bodies and never ends them.
+//! Who sends bodies and never ends them, or asks for them and never reads.
 
 use serde_json::json;
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::{ask_from, turned_away};
 use crate::posting::next;
 use crate::running::backend;
-use crate::serving::answer;
+use crate::serving::{answer, head};
 
 const PATH: &str = "/api/rooms/r/messages";
 const JSON: &str = "Content-Type: application/json";
@@ -76,4 +76,36 @@ async fn the_octets_of_bodies_count_with_their_address() {
             .status,
         201
     );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pages_that_nobody_reads_are_bounded_and_do_not_starve_who_reads() {
+    let backend = backend(&[]).await;
+    let _storing = backend.storing().await;
+    let gateway = backend.gateway(&[]).await;
+    let large = json!({"body": "x".repeat(60_000)}).to_string();
+    let large = gateway.request("POST", PATH, &[JSON], large.as_bytes());
+    let mut sender = ask_from(2, &gateway, &large).await;
+    assert_eq!(next(&mut sender).await.status, 201);
+    for _ in 1..200 {
+        sender.write_all(&large).await.unwrap();
+        assert_eq!(next(&mut sender).await.status, 201);
+    }
+    let page = gateway.request("GET", &format!("{PATH}?limit=200"), &[], b"");
+    let mut unread = Vec::new();
+    for status in [200, 200, 503] {
+        let mut stream = ask_from(1, &gateway, &page).await;
+        assert_eq!(head(&mut stream).await.status, status);
+        unread.push(stream);
+    }
+    let mut honest = ask_from(2, &gateway, &page).await;
+    assert_eq!(next(&mut honest).await.status, 200);
+
+    // Who goes gives back what waited for it.
+    drop(unread);
+    harness::until("there to be room", async || {
+        let mut stream = ask_from(1, &gateway, &page).await;
+        head(&mut stream).await.status == 200
+    })
+    .await;
 }

@@ -1,5 +1,6 @@
 //! The memory that the process may have.
 
+use super::shares::UPGRADE;
 use super::{ask_from, turned_away};
 use crate::running::backend;
 use crate::serving::{answer, head};
@@ -19,8 +20,16 @@ async fn over_its_memory_a_gateway_serves_who_is_there_and_nobody_new() {
     assert_eq!(turned_away(&roomy, "memory"), 0);
 
     // Any process has more than this.
-    let full = backend.gateway(&["--max-memory", "1MiB"]).await;
-    let mut there = Wire::connected(&full, "1.2").await;
+    let flags = ["--max-memory", "1MiB", "--connect-deadline", "1h"];
+    let full = backend.gateway(&flags).await;
+    let mut there = None;
+    harness::until("one to be let in", async || {
+        let mut stream = ask_from(1, &full, UPGRADE).await;
+        let status = head(&mut stream).await.status;
+        there = Some(stream);
+        status == 101
+    })
+    .await;
     let info = b"GET /sockjs/info HTTP/1.1\r\nHost: a\r\n\r\n";
     harness::until("the memory to be measured", async || {
         head(&mut ask_from(1, &full, info).await).await.status == 503
@@ -33,8 +42,6 @@ async fn over_its_memory_a_gateway_serves_who_is_there_and_nobody_new() {
     assert!(full.readiness.is_ready(), "who is connected is served");
 
     // What those who have gone had is for others, though the process has no less.
-    there.send("DISCONNECT\nreceipt:1\n\n\0").await;
-    there.expect("RECEIPT\nreceipt-id:1\n\n\0").await;
     drop(there);
     harness::until("somebody new to be served", async || {
         head(&mut ask_from(1, &full, info).await).await.status == 200

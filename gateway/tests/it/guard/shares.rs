@@ -1,5 +1,6 @@
 //! What one address may take.
 
+use futures_util::future::join_all;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::{ask_from, from, turned_away};
@@ -9,7 +10,7 @@ use crate::serving::{answer, head};
 use crate::wire::Wire;
 
 const INFO: &[u8] = b"GET /sockjs/info HTTP/1.1\r\nHost: a\r\n\r\n";
-const UPGRADE: &[u8] =
+pub(super) const UPGRADE: &[u8] =
     b"GET /ws HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
     Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
 
@@ -63,6 +64,33 @@ async fn who_is_refused_and_says_nothing_takes_no_place_from_others() {
         stream.read_to_end(&mut rest).await.ok();
     }
     assert_eq!(rest, b"");
+}
+
+#[tokio::test]
+async fn who_is_refused_over_and_over_is_not_answered_every_time() {
+    let gateway = backend(&[])
+        .await
+        .gateway(&["--max-connections", "1"])
+        .await;
+    let mut there = ask_from(1, &gateway, UPGRADE).await;
+    assert_eq!(head(&mut there).await.status, 101);
+    let (mut answered, mut asked) = (0, 0);
+    harness::until("one to be closed without a word", async || {
+        // Fewer at once than may be told at one time. With TLS each answer would cost a handshake.
+        let refused = (0..64).map(|_| async {
+            let mut refused = from(2, &gateway).await;
+            refused.write_all(INFO).await.ok();
+            let mut octets = Vec::new();
+            refused.read_to_end(&mut octets).await.ok();
+            u64::from(!octets.is_empty())
+        });
+        let told: u64 = join_all(refused).await.into_iter().sum();
+        (answered, asked) = (answered + told, asked + 64);
+        told < 64
+    })
+    .await;
+    assert!(answered >= 256, "{answered}");
+    assert_eq!(turned_away(&gateway, "connections"), asked);
 }
 
 #[tokio::test]
