@@ -74,8 +74,7 @@ pub struct GuardArgs {
         help_heading = ADDRESS)]
     pub address_max_rooms: u32,
 
-    /// Connections at one time. With --auth none a user is who clients say that they are, and all who
-    /// say nothing are one: then none of these holds up who means harm
+    /// Connections at one time. With --auth none nobody is known to be a user, and none of these counts
     #[arg(long, env = "ROOMCAST_USER_MAX_CONNECTIONS", value_name = "COUNT", default_value_t = 0,
         help_heading = USER)]
     pub user_max_connections: u32,
