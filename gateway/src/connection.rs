@@ -92,7 +92,9 @@ impl<T: Transport> Connection<T> {
     }
 
     /// Serves the client until either side ends it.
-    pub(crate) async fn run(mut self) {
+    ///
+    /// It is boxed: a future holds what it is given twice.
+    pub(crate) async fn run(mut self: Box<Self>) {
         let metrics = Arc::clone(&self.gateway.metrics.gateway);
         metrics.connections.inc();
         metrics
@@ -112,9 +114,9 @@ impl<T: Transport> Connection<T> {
         // A client that takes nothing any more would not take a Close either.
         if self.stuck_since.is_none() {
             let code = reason.websocket_code();
-            self.socket
-                .close(code, reason.message(), CLOSE_DEADLINE)
-                .await;
+            let close = self.socket.close(code, reason.message(), CLOSE_DEADLINE);
+            // Who is served has no room for it.
+            Box::pin(close).await;
         }
     }
 
