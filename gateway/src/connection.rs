@@ -4,7 +4,6 @@
 //! frames leave in one write and bounds what is buffered; it reads only while the session wants
 //! input.
 
-use std::collections::HashMap;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -45,7 +44,8 @@ pub(crate) struct Connection<T> {
     session: Session,
     outbox: Outbox,
     deliveries: Deliveries,
-    memberships: HashMap<Slot, Membership>,
+    /// A few, mostly one.
+    memberships: Vec<(Slot, Membership)>,
     tasks: FuturesUnordered<BoxFuture<'static, Answer>>,
     /// Since when the socket has not taken everything.
     stuck_since: Option<Instant>,
@@ -83,7 +83,7 @@ impl<T: Transport> Connection<T> {
             session,
             outbox,
             deliveries,
-            memberships: HashMap::new(),
+            memberships: Vec::new(),
             tasks: FuturesUnordered::new(),
             stuck_since: None,
             closing_since: None,
@@ -254,7 +254,10 @@ impl<T: Transport> Connection<T> {
                 };
                 let membership = self.gateway.hub.join(room, address, member);
                 let confirmed = membership.confirmed();
-                self.memberships.insert(slot, membership);
+                if self.memberships.is_empty() {
+                    self.memberships.reserve_exact(1);
+                }
+                self.memberships.push((slot, membership));
                 self.tasks.push(
                     async move {
                         let confirmed = confirmed.await.inspect_err(|error| {
@@ -265,7 +268,7 @@ impl<T: Transport> Connection<T> {
                     .boxed(),
                 );
             }
-            Output::Leave(slot) => drop(self.memberships.remove(&slot)),
+            Output::Leave(slot) => self.memberships.retain(|(its, _)| *its != slot),
             Output::Read {
                 slot,
                 room,
