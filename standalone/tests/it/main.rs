@@ -9,4 +9,5 @@ mod crash;
 mod disk;
 mod file;
 mod fixture;
+mod memory;
 mod process;
