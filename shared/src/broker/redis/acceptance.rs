@@ -61,6 +61,8 @@ pub(super) enum Verdict {
         stamp: Stamp,
         /// The key had been used by another publish.
         repeated: bool,
+        /// The one before it, where this attempt was the one that was accepted.
+        prev: Option<Stamp>,
     },
     Full,
     TooLate,
@@ -174,7 +176,7 @@ impl Acceptance {
         let Value::Array(parts) = answer else {
             return None;
         };
-        let (id, repeated) = match parts.as_slice() {
+        let (id, repeated, prev) = match parts.as_slice() {
             [Value::Int(2)] => return Some(Verdict::Full),
             [Value::Int(3)] => return Some(Verdict::TooLate),
             [Value::Int(4)] => return Some(Verdict::OutOfTurn),
@@ -187,17 +189,21 @@ impl Acceptance {
                     id: id.clone(),
                     prev: prev.clone(),
                 });
-                (id, false)
+                (id, false, payload::stamp(prev))
             }
             [
                 Value::Int(1),
                 Value::BulkString(id),
                 Value::BulkString(token),
-            ] => (id, *token != self.token.as_bytes()),
+            ] => (id, *token != self.token.as_bytes(), None),
             _ => return None,
         };
         let stamp = payload::stamp(id)?;
-        Some(Verdict::Accepted { stamp, repeated })
+        Some(Verdict::Accepted {
+            stamp,
+            repeated,
+            prev,
+        })
     }
 }
 

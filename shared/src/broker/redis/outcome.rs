@@ -35,6 +35,7 @@ pub(super) fn read(request: &mut Request, answer: Value) -> Outcome {
                 return Outcome::Answered(Ok(Accepted {
                     id: *id,
                     repeated: false,
+                    prev: None,
                 }));
             }
             _ => None,
@@ -42,9 +43,14 @@ pub(super) fn read(request: &mut Request, answer: Value) -> Outcome {
         Content::Message(acceptance) => acceptance.verdict(&answer),
     };
     match verdict {
-        Some(Verdict::Accepted { stamp, repeated }) => Outcome::Answered(Ok(Accepted {
+        Some(Verdict::Accepted {
+            stamp,
+            repeated,
+            prev,
+        }) => Outcome::Answered(Ok(Accepted {
             id: MessageId::new(stamp, request.shard),
             repeated,
+            prev: prev.map(|prev| MessageId::new(prev, request.shard)),
         })),
         Some(Verdict::Full) => Outcome::Answered(Err(PublishError::Full)),
         Some(Verdict::TooLate) => Outcome::Again(Again {
