@@ -40,7 +40,7 @@ pub(super) fn read(request: &mut Request, answer: Value) -> Outcome {
             }
             _ => None,
         },
-        Content::Message(acceptance) => acceptance.verdict(&answer),
+        Content::Message(acceptance) => acceptance.verdict(answer),
     };
     match verdict {
         Some(Verdict::Accepted {
