@@ -295,12 +295,18 @@ pub trait Feed: Send + Sync {
         linger: Duration,
     ) -> BoxFuture<'_, Result<Vec<Entry>, BrokerError>>;
 
+    /// What settles the entries, also while the next ones are awaited.
+    fn settler(&self) -> Arc<dyn Settler>;
+}
+
+/// Ends what a feed's entries need.
+pub trait Settler: Send + Sync {
     /// Takes entries out of the journal for good, and notifies the gateways that wait for those
     /// which were stored.
     ///
     /// # Errors
     /// [`BrokerError`] when the backend is away: entries may then be handed out again.
-    fn settle(&mut self, settled: Vec<Settled>) -> BoxFuture<'_, Result<(), BrokerError>>;
+    fn settle(&self, settled: Vec<Settled>) -> BoxFuture<'_, Result<(), BrokerError>>;
 }
 
 /// One accepted message in the journal.
