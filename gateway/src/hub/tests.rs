@@ -195,7 +195,7 @@ impl World {
             id: entry.id,
             notify: None,
         });
-        feed.settle(settled.collect()).await.unwrap();
+        feed.settler().settle(settled.collect()).await.unwrap();
         let batch: Vec<_> = entries
             .into_iter()
             .map(|entry| entry.content.unwrap())
