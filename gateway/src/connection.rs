@@ -4,7 +4,6 @@
 //! frames leave in one write and bounds what is buffered; it reads only while the session wants
 //! input.
 
-use std::collections::HashMap;
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -53,7 +52,8 @@ pub(crate) struct Connection<T> {
     session: Session,
     outbox: Outbox,
     deliveries: Deliveries,
-    memberships: HashMap<Slot, Membership>,
+    /// A few, mostly one.
+    memberships: Vec<(Slot, Membership)>,
     tasks: FuturesUnordered<BoxFuture<'static, Answer>>,
     /// Since when the socket has not taken everything.
     stuck_since: Option<Instant>,
@@ -107,7 +107,7 @@ impl<T: Transport> Connection<T> {
             session,
             outbox,
             deliveries,
-            memberships: HashMap::new(),
+            memberships: Vec::new(),
             tasks: FuturesUnordered::new(),
             stuck_since: None,
             closing_since: None,
@@ -118,7 +118,9 @@ impl<T: Transport> Connection<T> {
     }
 
     /// Serves the client until either side ends it.
-    pub(crate) async fn run(mut self) {
+    ///
+    /// It is boxed: a future holds what it is given twice.
+    pub(crate) async fn run(mut self: Box<Self>) {
         let metrics = Arc::clone(&self.gateway.metrics.gateway);
         metrics.connections.inc();
         metrics
@@ -138,9 +140,9 @@ impl<T: Transport> Connection<T> {
         // A client that takes nothing any more would not take a Close either.
         if self.stuck_since.is_none() {
             let code = reason.websocket_code();
-            self.socket
-                .close(code, reason.message(), CLOSE_DEADLINE)
-                .await;
+            let close = self.socket.close(code, reason.message(), CLOSE_DEADLINE);
+            // Who is served has no room for it.
+            Box::pin(close).await;
         }
     }
 
@@ -368,7 +370,10 @@ impl<T: Transport> Connection<T> {
                 };
                 let membership = self.gateway.hub.join(room, address, member);
                 let confirmed = membership.confirmed();
-                self.memberships.insert(slot, membership);
+                if self.memberships.is_empty() {
+                    self.memberships.reserve_exact(1);
+                }
+                self.memberships.push((slot, membership));
                 self.tasks.push(
                     async move {
                         let confirmed = confirmed.await.inspect_err(|error| {
@@ -379,7 +384,7 @@ impl<T: Transport> Connection<T> {
                     .boxed(),
                 );
             }
-            Output::Leave(slot) => drop(self.memberships.remove(&slot)),
+            Output::Leave(slot) => self.memberships.retain(|(its, _)| *its != slot),
             Output::Read {
                 slot,
                 room,

@@ -149,16 +149,13 @@ pub(crate) async fn finish(
     // between the socket and the operating system.
     let parts = upgraded.downcast::<TokioIo<Stream>>().ok()?;
     let stream = parts.io.into_inner();
-    Some(
-        Socket::new(
-            stream,
-            &parts.read_buf,
-            name,
-            max_message_bytes,
-            max_queued_bytes,
-        )
-        .await,
-    )
+    Some(Socket::new(
+        stream,
+        &parts.read_buf,
+        name,
+        max_message_bytes,
+        max_queued_bytes,
+    ))
 }
 
 /// Whether a header that is a list of tokens has this one, in whatever case.

@@ -156,7 +156,7 @@ impl Serve for Clients {
         transport: T,
         peer: Peer,
     ) -> impl Future<Output = ()> + Send + 'static {
-        Connection::new(Arc::clone(&self.0), transport, peer).run()
+        Box::new(Connection::new(Arc::clone(&self.0), transport, peer)).run()
     }
 }
 

@@ -13,6 +13,11 @@ use shared::config::CommonArgs;
 use shared::exit::{self, Failure};
 use shared::metrics::Metrics;
 use shared::{broker, listen, shutdown, store, telemetry};
+use tikv_jemallocator::Jemalloc;
+
+/// It gives back what clients took that have gone. The system's own keeps most of it.
+#[global_allocator]
+static ALLOCATOR: Jemalloc = Jemalloc;
 
 /// Serves chat clients: STOMP over WebSocket and SockJS; messages and history over HTTP.
 ///

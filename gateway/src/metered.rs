@@ -1,14 +1,26 @@
 //! Counts what one message takes on its socket.
 
+use std::cell::RefCell;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
+use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::framing::Framing;
 
+/// What is read at a time.
+const READ: usize = 8 << 10;
+
+thread_local! {
+    /// Where octets are read to: a buffer of its own would cost each connection, idle ones too.
+    static SCRATCH: RefCell<[u8; READ]> = const { RefCell::new([0; READ]) };
+}
+
 /// A stream of which only so much is read until somebody resets `read`.
+///
+/// It reads as much as has come at a time, however little is asked for, and holds the rest.
 ///
 /// The WebSocket library joins fragments by itself and bounds the octets that they carry. Those
 /// that carry none it would take for ever.
@@ -17,30 +29,31 @@ pub(crate) struct Metered<S> {
     stream: S,
     /// The most that `read` may be when more is asked for.
     pub(crate) most: usize,
-    /// Octets read since the last reset.
+    /// Octets handed on since the last reset.
     pub(crate) read: usize,
     framing: Framing,
+    /// What has come and was not asked for yet.
+    ahead: Bytes,
 }
 
 impl<S> Metered<S> {
-    /// A stream that goes on after what was `read_ahead`.
+    /// A stream that begins with what was `read_ahead`.
     pub(crate) fn new(stream: S, read_ahead: &[u8], most: usize) -> Self {
-        let mut framing = Framing::default();
-        framing.feed(read_ahead);
         Self {
             stream,
             most,
             read: 0,
-            framing,
+            framing: Framing::default(),
+            ahead: Bytes::copy_from_slice(read_ahead),
         }
     }
 
-    /// Whether what has been read ends within a message.
+    /// Whether what was handed on ends within a message.
     pub(crate) fn is_unfinished(&self) -> bool {
         self.framing.is_unfinished()
     }
 
-    /// Whether as much has been read as may be.
+    /// Whether as much was handed on as may be.
     pub(crate) fn is_exhausted(&self) -> bool {
         self.read > self.most
     }
@@ -48,17 +61,38 @@ impl<S> Metered<S> {
 
 impl<S: AsyncRead + Unpin> AsyncRead for Metered<S> {
     fn poll_read(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if self.is_exhausted() {
+        let it = self.get_mut();
+        if it.is_exhausted() {
             return Poll::Ready(Err(io::Error::other("too many fragments")));
         }
         let before = buf.filled().len();
-        ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
-        self.read += buf.filled().len() - before;
-        self.framing.feed(&buf.filled()[before..]);
+        if it.ahead.is_empty() {
+            ready!(SCRATCH.with_borrow_mut(|scratch| {
+                let mut scratch = ReadBuf::new(scratch);
+                ready!(Pin::new(&mut it.stream).poll_read(cx, &mut scratch))?;
+                let (now, later) = scratch
+                    .filled()
+                    .split_at(scratch.filled().len().min(buf.remaining()));
+                buf.put_slice(now);
+                if !later.is_empty() {
+                    it.ahead = Bytes::copy_from_slice(later);
+                }
+                Poll::Ready(io::Result::Ok(()))
+            }))?;
+        } else {
+            let here = it.ahead.len().min(buf.remaining());
+            buf.put_slice(&it.ahead[..here]);
+            it.ahead.advance(here);
+            if it.ahead.is_empty() {
+                it.ahead = Bytes::new();
+            }
+        }
+        it.read += buf.filled().len() - before;
+        it.framing.feed(&buf.filled()[before..]);
         Poll::Ready(Ok(()))
     }
 }

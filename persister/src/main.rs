@@ -7,6 +7,11 @@ use shared::admin::{Admin, Readiness};
 use shared::exit::{self, Failure};
 use shared::metrics::Metrics;
 use shared::{broker, shutdown, store, telemetry};
+use tikv_jemallocator::Jemalloc;
+
+/// It gives back what a large backlog took. The system's own keeps most of it.
+#[global_allocator]
+static ALLOCATOR: Jemalloc = Jemalloc;
 
 /// How long a batch waits: receipts on other machines are later by more than this anyway.
 const LINGER: Duration = Duration::from_millis(20);

@@ -20,7 +20,12 @@ use shared::config::{BrokerUrl, CommonArgs, StoreUrl};
 use shared::exit::{self, Failure};
 use shared::metrics::Metrics;
 use shared::{broker, listen, shutdown, store, telemetry};
+use tikv_jemallocator::Jemalloc;
 use tokio_util::sync::CancellationToken;
+
+/// It gives back what clients took that have gone. The system's own keeps most of it.
+#[global_allocator]
+static ALLOCATOR: Jemalloc = Jemalloc;
 
 /// Chat in one process: serves clients (STOMP over WebSocket and SockJS, HTTP), stores what they
 /// say, and has a chat page at `/`.

@@ -197,6 +197,10 @@ impl Session {
             past,
             receipt,
         );
+        if self.subscriptions.is_empty() {
+            // Most connections have one, and room for four would be a KiB.
+            self.subscriptions.reserve_exact(1);
+        }
         self.subscriptions.push(subscription.allowed(term));
         Ok(Handled::Done)
     }

@@ -61,6 +61,9 @@ const MAX_IN_FLIGHT: usize = 256;
 /// The most outputs that wait while more of the socket is read.
 const MAX_OUTPUTS: usize = 256;
 
+/// What room for so many outputs takes is kept when they have gone.
+const KEPT_OUTPUTS: usize = 32;
+
 /// The state of one client's session.
 pub struct Session {
     settings: Arc<Settings>,
@@ -310,7 +313,11 @@ impl Session {
 
     /// The next thing to do.
     pub fn poll(&mut self) -> Option<Output> {
-        self.outputs.pop_front()
+        let output = self.outputs.pop_front();
+        if output.is_none() && self.outputs.capacity() > KEPT_OUTPUTS {
+            self.outputs = VecDeque::new();
+        }
+        output
     }
 
     /// Why the session has ended, once it has: what is left to poll ends with the close.

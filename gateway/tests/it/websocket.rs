@@ -18,7 +18,7 @@ const DEADLINE: Duration = Duration::from_secs(20);
 /// Both ends over a pipe that holds `pipe` octets each way.
 async fn piped(pipe: usize) -> (Socket<DuplexStream>, WebSocketStream<DuplexStream>) {
     let (server, client) = tokio::io::duplex(pipe);
-    let server = Socket::new(server, &[], TransportName::WebSocket, LIMIT, QUEUED).await;
+    let server = Socket::new(server, &[], TransportName::WebSocket, LIMIT, QUEUED);
     (
         server,
         WebSocketStream::from_raw_socket(client, Role::Client, None).await,
@@ -31,7 +31,7 @@ async fn over_tcp() -> (Socket<TcpStream>, WebSocketStream<TcpStream>) {
         .await
         .unwrap();
     let (server, _) = listener.accept().await.unwrap();
-    let server = Socket::new(server, &[], TransportName::WebSocket, LIMIT, QUEUED).await;
+    let server = Socket::new(server, &[], TransportName::WebSocket, LIMIT, QUEUED);
     (
         server,
         WebSocketStream::from_raw_socket(client, Role::Client, None).await,
@@ -81,7 +81,7 @@ async fn text_stays_text_and_octets_stay_octets() {
 async fn what_was_read_ahead_of_the_upgrade_comes_first() {
     let (server, client) = tokio::io::duplex(4096);
     let ahead = [0x82, 0x81, 0, 0, 0, 0, b'1'];
-    let mut server = Socket::new(server, &ahead, TransportName::WebSocket, LIMIT, QUEUED).await;
+    let mut server = Socket::new(server, &ahead, TransportName::WebSocket, LIMIT, QUEUED);
     let mut client = WebSocketStream::from_raw_socket(client, Role::Client, None).await;
     client.send(Message::text("2")).await.unwrap();
     assert_eq!(
@@ -250,7 +250,7 @@ async fn a_client_that_vanishes_has_closed() {
 #[tokio::test]
 async fn a_breach_of_the_protocol_is_told_from_a_closed_connection() {
     let (server, mut client) = tokio::io::duplex(4096);
-    let mut server = Socket::new(server, &[], TransportName::WebSocket, LIMIT, QUEUED).await;
+    let mut server = Socket::new(server, &[], TransportName::WebSocket, LIMIT, QUEUED);
     // RFC 6455, section 5.1: a client masks its frames.
     tokio::io::AsyncWriteExt::write_all(&mut client, b"\x81\x01x")
         .await
