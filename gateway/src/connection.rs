@@ -4,13 +4,15 @@
 //! frames leave in one write and bounds what is buffered; it reads only while the session wants
 //! input.
 
-use std::pin::pin;
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::{Poll, Waker};
 use std::time::{Duration, Instant, SystemTime};
 
 use futures_util::future::{BoxFuture, FutureExt};
 use futures_util::stream::{FuturesUnordered, StreamExt};
-use tokio::time::sleep_until;
+use tokio::time::{Sleep, sleep_until};
 use uuid::Uuid;
 
 use shared::broker::PublishError;
@@ -23,7 +25,7 @@ use crate::close::CloseReason;
 use crate::guard::Seat;
 use crate::hub::Membership;
 use crate::members::Member;
-use crate::outbox::{Deliveries, Outbox, outbox};
+use crate::outbox::{Deliveries, Delivery, Outbox, outbox};
 use crate::past::Since;
 use crate::session::output::{Outgoing, Output, Slot};
 use crate::session::{Published, Session};
@@ -32,6 +34,12 @@ use crate::transport::{Incoming, Peer, Transport};
 
 /// How long a peer may take to read an ERROR, and then to answer the closing handshake.
 pub(crate) const CLOSE_DEADLINE: Duration = Duration::from_secs(2);
+
+/// So many answers and deliveries may go before the socket is looked at.
+const UNHEARD: u8 = 16;
+
+/// When the driver looks whether something is due although nothing is.
+const FAR: Duration = Duration::from_secs(3600);
 
 /// One client, from the upgrade to the close.
 pub(crate) struct Connection<T> {
@@ -52,6 +60,22 @@ pub(crate) struct Connection<T> {
     /// Since when the session has ended, with an ERROR that the socket has not taken.
     closing_since: Option<(Instant, CloseReason)>,
     draining: bool,
+    /// Who waits to be told that the gateway ends.
+    told_by: Option<Waker>,
+    /// Answers and deliveries since the socket was last looked at.
+    unheard: u8,
+}
+
+/// What happens next.
+enum Turn {
+    Incoming(Incoming),
+    Delivery(Delivery),
+    Answer(Answer),
+    Cut(CloseReason),
+    /// Something may be due.
+    Alarm,
+    OutOfTime,
+    Drained,
 }
 
 /// What a session's request came to.
@@ -88,6 +112,8 @@ impl<T: Transport> Connection<T> {
             stuck_since: None,
             closing_since: None,
             draining: false,
+            told_by: None,
+            unheard: 0,
         }
     }
 
@@ -123,17 +149,30 @@ impl<T: Transport> Connection<T> {
     async fn serve(&mut self) -> CloseReason {
         let gateway = Arc::clone(&self.gateway);
         let mut drained = pin!(gateway.drain.until_turn(!self.socket.name().is_polled()));
-        let out_of_time = self.gateway.out_of_time.clone();
+        let mut out_of_time = pin!(gateway.out_of_time.cancelled());
+        // It is kept: most of what it is set for is put off again and again, and never comes.
+        let mut alarm = pin!(sleep_until(self.wake_at().into()));
         loop {
             if let Err(reason) = self.carry_out() {
                 return reason;
             }
+            if !self.socket.is_flushed() {
+                // Mostly the socket takes it at once. Where it does not, the turn waits for it.
+                match self.socket.flush().now_or_never() {
+                    Some(Ok(())) => continue,
+                    Some(Err(_)) => {
+                        return self.session.closing().unwrap_or(CloseReason::ClientClosed);
+                    }
+                    None => {}
+                }
+            }
             let wake = self.wake_at();
-            let reads = self.session.wants_input();
-            let flushes = !self.socket.is_flushed();
-            tokio::select! {
-                incoming = incoming(&mut self.socket, reads), if reads || flushes => match incoming
-                {
+            if alarm.deadline() > wake.into() {
+                alarm.as_mut().reset(wake.into());
+            }
+            let turn = self.turn(alarm.as_mut(), drained.as_mut(), out_of_time.as_mut());
+            match turn.await {
+                Turn::Incoming(incoming) => match incoming {
                     Incoming::Data(octets) => self.session.receive(now(), &octets),
                     Incoming::Begun => self.session.begun(now()),
                     Incoming::Alive => self.session.heard(now()),
@@ -145,21 +184,98 @@ impl<T: Transport> Connection<T> {
                     Incoming::Failed(how) => self.session.broken(&how),
                     Incoming::TooLarge => self.session.cut(CloseReason::FrameTooLarge),
                 },
-                Some(delivery) = self.deliveries.next(), if !flushes => {
-                    self.session.deliver(delivery);
+                Turn::Delivery(delivery) => self.session.deliver(delivery),
+                Turn::Answer(answer) => self.take(answer),
+                Turn::Cut(reason) => self.session.cut(reason),
+                Turn::Alarm => {
+                    let now = now();
+                    alarm.as_mut().reset((now + FAR).into());
+                    if self.wake_at() <= now {
+                        self.session.tick(now);
+                    }
                 }
-                Some(answer) = self.tasks.next() => self.take(answer),
-                reason = self.outbox.until_cut(), if self.session.closing().is_none() => {
-                    self.session.cut(reason);
-                }
-                () = sleep_until(wake.into()) => self.session.tick(now()),
-                () = out_of_time.cancelled() => return CloseReason::Restart,
-                () = drained.as_mut(), if !self.draining => {
+                Turn::OutOfTime => return CloseReason::Restart,
+                Turn::Drained => {
                     self.draining = true;
                     self.session.drain();
                 }
             }
         }
+    }
+
+    /// Waits for what happens next.
+    ///
+    /// Answers and deliveries go first, because looking at the socket is dear; but the socket has its
+    /// turn after some of them, however many there are.
+    async fn turn(
+        &mut self,
+        mut alarm: Pin<&mut Sleep>,
+        mut drained: Pin<&mut impl Future<Output = ()>>,
+        mut out_of_time: Pin<&mut impl Future<Output = ()>>,
+    ) -> Turn {
+        let is_closing = self.session.closing().is_some();
+        let reads = self.session.wants_input();
+        let Self {
+            socket,
+            deliveries,
+            tasks,
+            unheard,
+            draining,
+            told_by,
+            gateway,
+            ..
+        } = self;
+        let is_flushed = socket.is_flushed();
+        // Only what is waited for is looked at, in the order of what it costs.
+        let mut incoming = pin!((reads || !is_flushed).then(|| incoming(socket, reads)));
+        let turn = poll_fn(|cx| {
+            deliveries.awake();
+            if *unheard < UNHEARD {
+                if !tasks.is_empty()
+                    && let Poll::Ready(Some(answer)) = tasks.poll_next_unpin(cx)
+                {
+                    *unheard += 1;
+                    return Poll::Ready(Turn::Answer(answer));
+                }
+                if is_flushed && let Poll::Ready(delivery) = deliveries.poll_next(cx) {
+                    *unheard += 1;
+                    return Poll::Ready(Turn::Delivery(delivery));
+                }
+            }
+            let is_passed_by = *unheard >= UNHEARD;
+            *unheard = 0;
+            if let Some(incoming) = incoming.as_mut().as_pin_mut()
+                && let Poll::Ready(incoming) = incoming.poll(cx)
+            {
+                return Poll::Ready(Turn::Incoming(incoming));
+            }
+            if let Poll::Ready(reason) = deliveries.poll_cut(cx)
+                && !is_closing
+            {
+                return Poll::Ready(Turn::Cut(reason));
+            }
+            if alarm.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(Turn::Alarm);
+            }
+            // Both wake this task once they have been looked at.
+            let is_told = told_by.as_ref().is_some_and(|by| by.will_wake(cx.waker()));
+            if !is_told || gateway.drain.has_begun() {
+                *told_by = Some(cx.waker().clone());
+                if out_of_time.as_mut().poll(cx).is_ready() {
+                    return Poll::Ready(Turn::OutOfTime);
+                }
+                if !*draining && drained.as_mut().poll(cx).is_ready() {
+                    return Poll::Ready(Turn::Drained);
+                }
+            }
+            if is_passed_by {
+                cx.waker().wake_by_ref();
+            }
+            Poll::Pending
+        })
+        .await;
+        self.deliveries.awake();
+        turn
     }
 
     /// Carries out what the session asks for, as long as the socket has room for it.
@@ -352,7 +468,7 @@ impl<T: Transport> Connection<T> {
 
     /// When something is due although nothing happens.
     fn wake_at(&self) -> Instant {
-        let far = now() + Duration::from_secs(3600);
+        let far = now() + FAR;
         let gives_up = self.gives_up().map(|(due, _)| due);
         let dues = [gives_up, self.session.timeout()];
         dues.into_iter().flatten().min().unwrap_or(far)

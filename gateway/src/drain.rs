@@ -37,6 +37,11 @@ impl Drain {
         }
     }
 
+    /// Whether clients are being sent away.
+    pub(crate) fn has_begun(&self) -> bool {
+        self.stop.is_cancelled()
+    }
+
     /// Gives so many clients their turns, in batches with pauses of different lengths between
     /// them, within `spread` or little more; zero is at once. Whoever is left then has it too.
     pub(crate) async fn pace(&self, clients: usize, spread: Duration) {

@@ -38,11 +38,11 @@ const EXAMPLE: &str = "Example:
 Exit codes: 64 a flag or a backend's set-up is wrong, 69 a backend could not be reached or an
 address is in use.";
 
-#[tokio::main]
-async fn main() {
+fn main() {
     let args: Args = exit::parse_or_exit();
     telemetry::init(args.common.log_format);
-    exit::run(serve(args)).await
+    let threads = args.gateway.threads.unwrap_or(1);
+    exit::run_on(Some(threads), serve(args))
 }
 
 async fn serve(args: Args) -> Result<(), Failure> {

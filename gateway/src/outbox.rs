@@ -1,9 +1,12 @@
 //! The bounded queue of MESSAGEs between the hub and one connection.
 
+use std::collections::VecDeque;
+use std::future::poll_fn;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::task::{Context, Poll, Waker};
 
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::Notify;
 
 use shared::metrics::GatewayMetrics;
 
@@ -16,30 +19,37 @@ const MAX_MESSAGES: usize = 8_192;
 /// What a queued MESSAGE costs beside its frame, which it shares with others.
 const OVERHEAD: usize = 64;
 
+/// What room for so many MESSAGEs takes is kept when they have gone.
+const KEPT: usize = 32;
+
 /// Makes an outbox that holds at most `max_bytes` octets.
 pub fn outbox(max_bytes: usize, metrics: Arc<GatewayMetrics>) -> (Outbox, Deliveries) {
-    let (sender, receiver) = mpsc::channel(MAX_MESSAGES);
     let state = Arc::new(State {
+        queue: Mutex::default(),
         bytes: AtomicUsize::new(0),
         max_bytes,
         cut: OnceLock::new(),
         cut_raised: Notify::new(),
         metrics,
     });
-    (Outbox { sender, state }, Deliveries { receiver })
+    (
+        Outbox {
+            state: Arc::clone(&state),
+        },
+        Deliveries { state },
+    )
 }
 
 /// The hub's end.
 #[derive(Clone, Debug)]
 pub struct Outbox {
-    sender: mpsc::Sender<Delivery>,
     state: Arc<State>,
 }
 
 /// The connection's end.
 #[derive(Debug)]
 pub struct Deliveries {
-    receiver: mpsc::Receiver<Delivery>,
+    state: Arc<State>,
 }
 
 /// A MESSAGE on its way to a subscription. It counts against the outbox until it is dropped.
@@ -54,11 +64,23 @@ pub struct Delivery {
 
 #[derive(Debug)]
 struct State {
+    queue: Mutex<Queue>,
     bytes: AtomicUsize,
     max_bytes: usize,
     cut: OnceLock<CloseReason>,
     cut_raised: Notify,
     metrics: Arc<GatewayMetrics>,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    waiting: VecDeque<(Slot, Arc<Encoded>)>,
+    /// The connection's task, as long as it is there.
+    waker: Option<Waker>,
+    /// It is to be woken: it has looked, and waits. One that runs looks by itself before it does.
+    asleep: bool,
+    /// Nobody will read any more.
+    closed: bool,
 }
 
 impl Outbox {
@@ -67,25 +89,27 @@ impl Outbox {
     /// After a cut it queues nothing: a later MESSAGE behind one that was dropped would hide the
     /// hole from a client that comes back with `after` the last one it saw.
     pub fn push(&self, slot: Slot, encoded: Arc<Encoded>) {
-        if self.state.cut.get().is_some() {
+        let state = &*self.state;
+        let size = weight(&encoded);
+        let mut queue = state.queue();
+        if queue.closed || state.cut.get().is_some() {
             return;
         }
-        let delivery = Delivery::new(slot, encoded, Arc::clone(&self.state));
-        let over = self.state.bytes.load(Ordering::Relaxed) > self.state.max_bytes;
-        if over
-            || matches!(
-                self.sender.try_send(delivery),
-                Err(mpsc::error::TrySendError::Full(_))
-            )
-        {
-            self.cut(CloseReason::SlowConsumer);
+        let is_over = state.bytes.load(Ordering::Relaxed) + size > state.max_bytes;
+        if is_over || queue.waiting.len() >= MAX_MESSAGES {
+            drop(queue);
+            return self.cut(CloseReason::SlowConsumer);
         }
+        state.bytes.fetch_add(size, Ordering::Relaxed);
+        state.metrics.outbox_bytes.add(size as i64);
+        queue.waiting.push_back((slot, encoded));
+        queue.wake();
     }
 
     /// Whether more waits than a quarter of what there is room for, and somebody may still read it.
     pub(crate) fn is_crowded(&self) -> bool {
         let has_many = self.state.bytes.load(Ordering::Relaxed) > self.state.max_bytes / 4
-            || self.sender.capacity() < MAX_MESSAGES * 3 / 4;
+            || self.state.queue().waiting.len() > MAX_MESSAGES / 4;
         has_many && self.state.cut.get().is_none()
     }
 
@@ -93,6 +117,7 @@ impl Outbox {
     pub fn cut(&self, reason: CloseReason) {
         if self.state.cut.set(reason).is_ok() {
             self.state.cut_raised.notify_one();
+            self.state.queue().wake();
         }
     }
 
@@ -114,33 +139,110 @@ impl Outbox {
 
 impl Deliveries {
     /// The next MESSAGE. Safe to cancel.
-    pub async fn next(&mut self) -> Option<Delivery> {
-        self.receiver.recv().await
+    pub async fn next(&mut self) -> Delivery {
+        poll_fn(|cx| self.poll_next(cx)).await
     }
 
     /// The next MESSAGE where one waits.
     pub fn try_next(&mut self) -> Option<Delivery> {
-        self.receiver.try_recv().ok()
+        let (slot, encoded) = self.state.queue().pop()?;
+        Some(Delivery {
+            slot,
+            encoded,
+            state: Arc::clone(&self.state),
+        })
+    }
+
+    /// The next MESSAGE; where none waits, the task is woken for the next one, and for a cut.
+    pub(crate) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Delivery> {
+        let mut queue = self.state.queue();
+        let Some((slot, encoded)) = queue.pop() else {
+            queue.sleep(cx);
+            return Poll::Pending;
+        };
+        drop(queue);
+        Poll::Ready(Delivery {
+            slot,
+            encoded,
+            state: Arc::clone(&self.state),
+        })
+    }
+
+    /// Why the connection is to end; until it is, the task is woken for that, and for a MESSAGE.
+    pub(crate) fn poll_cut(&mut self, cx: &mut Context<'_>) -> Poll<CloseReason> {
+        // Whoever cuts says why first, and wakes then.
+        self.state.queue().sleep(cx);
+        match self.state.cut.get() {
+            Some(reason) => Poll::Ready(*reason),
+            None => Poll::Pending,
+        }
+    }
+
+    /// The task runs, and looks by itself before it waits again: what is queued meanwhile need not
+    /// wake it.
+    pub(crate) fn awake(&mut self) {
+        self.state.queue().asleep = false;
     }
 }
 
-impl Delivery {
-    fn new(slot: Slot, encoded: Arc<Encoded>, state: Arc<State>) -> Self {
-        let size = encoded.frame.len() + OVERHEAD;
-        state.bytes.fetch_add(size, Ordering::Relaxed);
-        state.metrics.outbox_bytes.add(size as i64);
-        Self {
-            slot,
-            encoded,
-            state,
+impl Drop for Deliveries {
+    fn drop(&mut self) {
+        let mut queue = self.state.queue();
+        queue.closed = true;
+        queue.waker = None;
+        queue.asleep = false;
+        let waiting = std::mem::take(&mut queue.waiting);
+        drop(queue);
+        for (_, encoded) in waiting {
+            self.state.forget(&encoded);
+        }
+    }
+}
+
+impl State {
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn forget(&self, encoded: &Encoded) {
+        let size = weight(encoded);
+        self.bytes.fetch_sub(size, Ordering::Relaxed);
+        self.metrics.outbox_bytes.sub(size as i64);
+    }
+}
+
+impl Queue {
+    fn pop(&mut self) -> Option<(Slot, Arc<Encoded>)> {
+        let next = self.waiting.pop_front();
+        if self.waiting.is_empty() && self.waiting.capacity() > KEPT {
+            self.waiting = VecDeque::new();
+        }
+        next
+    }
+
+    fn sleep(&mut self, cx: &Context<'_>) {
+        match &mut self.waker {
+            Some(waker) => waker.clone_from(cx.waker()),
+            None => self.waker = Some(cx.waker().clone()),
+        }
+        self.asleep = true;
+    }
+
+    fn wake(&mut self) {
+        if std::mem::take(&mut self.asleep)
+            && let Some(waker) = &self.waker
+        {
+            waker.wake_by_ref();
         }
     }
 }
 
 impl Drop for Delivery {
     fn drop(&mut self) {
-        let size = self.encoded.frame.len() + OVERHEAD;
-        self.state.bytes.fetch_sub(size, Ordering::Relaxed);
-        self.state.metrics.outbox_bytes.sub(size as i64);
+        self.state.forget(&self.encoded);
     }
+}
+
+fn weight(encoded: &Encoded) -> usize {
+    encoded.frame.len() + OVERHEAD
 }

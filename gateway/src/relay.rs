@@ -167,7 +167,7 @@ mod tests {
         store.insert(&[Arc::clone(&message)]).await.unwrap();
         link.offer(Event::Stored(vec![message.id]));
         let shown = tokio::time::timeout(LONG, deliveries.next()).await;
-        assert_eq!(shown.unwrap().unwrap().encoded.id, message.id);
+        assert_eq!(shown.unwrap().encoded.id, message.id);
         stop.cancel();
         relay.await.unwrap();
     }

@@ -31,7 +31,7 @@ pub struct Args {
 /// The flags of a persister, for every process that is one.
 #[derive(Clone, Debug, clap::Args)]
 pub struct PersisterArgs {
-    /// The most messages that are written to the store together; a persister holds about twice their
+    /// The most messages that are written to the store together; a persister holds about three times their
     /// size in memory
     #[arg(long, env = "ROOMCAST_BATCH_MAX", value_name = "MESSAGES", default_value_t = 500,
         value_parser = clap::value_parser!(u16).range(1..=10_000), help_heading = HEADING)]

@@ -8,7 +8,9 @@ mod batch;
 pub mod config;
 mod worker;
 
+use std::panic;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU8;
 use std::time::Duration;
 
 use shared::admin::Latch;
@@ -17,6 +19,7 @@ use shared::metrics::Metrics;
 use shared::store::Store;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 use uuid::Uuid;
 
 pub use self::config::Settings;
@@ -27,9 +30,10 @@ const BACKLOG_EVERY: Duration = Duration::from_secs(1);
 const BACKLOG_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Stores what the broker has accepted, until `stop` is cancelled. While the store or the broker
-/// is away nothing is taken from the journal, `ready` is unmet, and this goes on trying.
+/// is away no more than the next batch is taken from the journal, `ready` is unmet, and this goes on
+/// trying.
 ///
-/// When told to stop it finishes the batch that it has. What a broker inside this process still
+/// When told to stop it finishes the batches that it has. What a broker inside this process still
 /// holds would be lost with it, so that is stored too: cancel `stop` when nothing publishes any
 /// more. Both end after [`Settings::drain_timeout`] at the latest.
 ///
@@ -55,13 +59,23 @@ pub async fn run(
         ready,
         stop: stop.clone(),
         to_the_end: !durable,
+        failing: AtomicU8::new(0),
     };
+    // A task of its own: the one that waits here may belong to a thread that others must wake.
+    let mut working = AbortOnDropHandle::new(tokio::spawn(worker.run(feed)));
     let out_of_time = async {
         stop.cancelled().await;
         sleep(drain_timeout).await;
     };
     tokio::select! {
-        () = worker.run(feed) => tracing::info!("everything that was taken from the journal is stored"),
+        ended = &mut working => match ended {
+            Ok(()) => tracing::info!("everything that was taken from the journal is stored"),
+            Err(error) => {
+                if let Ok(panic) = error.try_into_panic() {
+                    panic::resume_unwind(panic);
+                }
+            }
+        },
         () = out_of_time => {
             if durable {
                 tracing::warn!("out of time: what is not stored stays in the journal");

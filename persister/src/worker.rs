@@ -1,15 +1,17 @@
 //! The loop from the feed to the store and back to the journal.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use futures_util::future::BoxFuture;
 use shared::admin::Latch;
 use shared::backoff::Backoff;
-use shared::broker::Feed;
+use shared::broker::{Feed, Settled, Settler};
 use shared::config::Protection;
 use shared::metrics::PersisterMetrics;
 use shared::store::{Inserted, Store, StoreError};
+use tokio::sync::mpsc;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
@@ -35,16 +37,34 @@ pub(crate) struct Worker {
     pub(crate) stop: CancellationToken,
     /// When told to stop, go on until the feed has nothing more.
     pub(crate) to_the_end: bool,
+    /// The operations that have to be tried again, a bit for each.
+    pub(crate) failing: AtomicU8,
 }
 
 impl Worker {
-    /// Works until it is told to stop. `next` is never cut short: what it has taken would lie with
-    /// a consumer that is gone until another takes it over.
+    /// Works until it is told to stop. While one batch is stored the next is read, and the one
+    /// before it settled; they are stored one after the other.
     pub(crate) async fn run(self, mut feed: Box<dyn Feed>) {
+        let settler = feed.settler();
+        let (read, batches) = mpsc::channel(1);
+        let (stored, settling) = mpsc::channel(1);
         self.ready.set(true);
+        tokio::join!(
+            self.read(&mut *feed, read),
+            self.store(batches, &*settler, stored),
+            self.settle_all(&*settler, settling),
+        );
+    }
+
+    /// Reads ahead by one batch. `next` is never cut short: what it has taken would lie with a
+    /// consumer that is gone until another takes it over.
+    async fn read(&self, feed: &mut dyn Feed, batches: mpsc::Sender<Batch>) {
         let mut backoff = Backoff::new(PAUSE_MIN, PAUSE_MAX);
         let mut away = false;
         loop {
+            let Ok(place) = batches.reserve().await else {
+                return;
+            };
             let stopping = self.stop.is_cancelled();
             if stopping && !self.to_the_end {
                 return;
@@ -61,7 +81,7 @@ impl Worker {
                         tracing::warn!(%error, "the journal cannot be read; trying again");
                     }
                     away = true;
-                    self.retry("feed", &mut backoff).await;
+                    self.retry(Operation::Feed, &mut backoff).await;
                     continue;
                 }
             };
@@ -70,10 +90,10 @@ impl Worker {
             }
             away = false;
             backoff.reset();
-            self.ready.set(true);
+            self.works(Operation::Feed);
             let more = entries.len() >= self.settings.batch_max;
             if !entries.is_empty() {
-                self.persist(&mut *feed, Batch::new(entries)).await;
+                place.send(Batch::new(entries));
             }
             if stopping && !more {
                 return;
@@ -81,28 +101,43 @@ impl Worker {
         }
     }
 
-    /// Returns when everything in the batch is stored or buried, and settled if that could be.
+    /// Stores or buries everything in each batch, and hands it on only then.
     ///
     /// It is settled by whoever has stored it, also when another has taken it over meanwhile: the
     /// store has it then, whatever becomes of the other.
-    async fn persist(&self, feed: &mut dyn Feed, mut batch: Batch) {
-        if self.settings.without.has(Protection::StoreFirst) {
-            self.settle(feed, &batch).await;
+    async fn store(
+        &self,
+        mut batches: mpsc::Receiver<Batch>,
+        settler: &dyn Settler,
+        stored: mpsc::Sender<Vec<Settled>>,
+    ) {
+        while let Some(mut batch) = batches.recv().await {
+            if self.settings.without.has(Protection::StoreFirst) {
+                self.settle(settler, batch.settled()).await;
+            }
+            let inserted = self.insert(&batch).await;
+            self.metrics.stored.inc_by(inserted.stored as u64);
+            self.metrics.duplicates.inc_by(inserted.duplicates as u64);
+            batch.refuse(inserted.refused);
+            let now = SystemTime::now();
+            for message in batch.messages() {
+                // The broker's clock may be ahead of this one.
+                let lag = now
+                    .duration_since(message.id.created_at())
+                    .unwrap_or_default();
+                self.metrics.lag_seconds.observe(lag.as_secs_f64());
+            }
+            self.bury(&batch).await;
+            if stored.send(batch.settled()).await.is_err() {
+                return;
+            }
         }
-        let inserted = self.insert(&batch).await;
-        self.metrics.stored.inc_by(inserted.stored as u64);
-        self.metrics.duplicates.inc_by(inserted.duplicates as u64);
-        batch.refuse(inserted.refused);
-        let now = SystemTime::now();
-        for message in batch.messages() {
-            // The broker's clock may be ahead of this one.
-            let lag = now
-                .duration_since(message.id.created_at())
-                .unwrap_or_default();
-            self.metrics.lag_seconds.observe(lag.as_secs_f64());
+    }
+
+    async fn settle_all(&self, settler: &dyn Settler, mut settling: mpsc::Receiver<Vec<Settled>>) {
+        while let Some(settled) = settling.recv().await {
+            self.settle(settler, settled).await;
         }
-        self.bury(&batch).await;
-        self.settle(feed, &batch).await;
     }
 
     async fn insert(&self, batch: &Batch) -> Inserted {
@@ -137,22 +172,25 @@ impl Worker {
         );
     }
 
-    async fn settle(&self, feed: &mut dyn Feed, batch: &Batch) {
+    async fn settle(&self, settler: &dyn Settler, settled: Vec<Settled>) {
         let mut backoff = Backoff::new(PAUSE_MIN, PAUSE_MAX);
         for _ in 0..SETTLE_ATTEMPTS {
-            match feed.settle(batch.settled()).await {
-                Ok(()) => return,
+            match settler.settle(settled.clone()).await {
+                Ok(()) => {
+                    self.works(Operation::Settle);
+                    return;
+                }
                 Err(error) => {
                     tracing::debug!(%error, "the journal keeps what is stored; trying again");
-                    self.retry("settle", &mut backoff).await;
+                    self.retry(Operation::Settle, &mut backoff).await;
                 }
             }
         }
         tracing::warn!("the journal keeps what is stored; it comes again, and changes nothing");
     }
 
-    /// Repeats an operation of the store until it succeeds. Nothing is read from the journal
-    /// meanwhile, which holds what is accepted.
+    /// Repeats an operation of the store until it succeeds. No more than the next batch is read from
+    /// the journal meanwhile, which holds what is accepted.
     async fn until_done<'a, T>(
         &self,
         operation: impl Fn() -> BoxFuture<'a, Result<T, StoreError>>,
@@ -166,7 +204,7 @@ impl Worker {
                     if said.is_some() {
                         tracing::info!(after = ?begun.elapsed(), "the store works again");
                     }
-                    self.ready.set(true);
+                    self.works(Operation::Store);
                     return done;
                 }
                 Err(error) => error,
@@ -185,13 +223,41 @@ impl Worker {
                     ),
                 }
             }
-            self.retry("store", &mut backoff).await;
+            self.retry(Operation::Store, &mut backoff).await;
         }
     }
 
-    async fn retry(&self, operation: &str, backoff: &mut Backoff) {
+    async fn retry(&self, operation: Operation, backoff: &mut Backoff) {
+        let failing = 1 << operation as u8;
+        self.failing.fetch_or(failing, Ordering::Relaxed);
         self.ready.set(false);
-        self.metrics.retries.with_label_values(&[operation]).inc();
+        let name = operation.name();
+        self.metrics.retries.with_label_values(&[name]).inc();
         sleep(backoff.next()).await;
+    }
+
+    /// An operation has succeeded: this is ready when all of them have.
+    fn works(&self, operation: Operation) {
+        let failing = 1 << operation as u8;
+        let others = self.failing.fetch_and(!failing, Ordering::Relaxed) & !failing;
+        self.ready.set(others == 0);
+    }
+}
+
+/// What may have to be tried again.
+#[derive(Clone, Copy)]
+enum Operation {
+    Feed,
+    Store,
+    Settle,
+}
+
+impl Operation {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Feed => "feed",
+            Self::Store => "store",
+            Self::Settle => "settle",
+        }
     }
 }

@@ -6,6 +6,7 @@ use std::ffi::OsString;
 use std::path::Path;
 
 use clap::error::{ContextKind, ErrorKind};
+use tokio::runtime::Builder;
 
 use crate::broker::BrokerError;
 use crate::config::ConfigError;
@@ -50,6 +51,28 @@ pub fn parse_or_exit<T: clap::Parser>() -> T {
         print(&failure);
         std::process::exit(failure.code().into());
     })
+}
+
+/// Makes a runtime of so many threads, as many as there are processors where none is given, and
+/// [runs](run) a process on it. For a `main` that is not asynchronous.
+pub fn run_on(threads: Option<u16>, process: impl Future<Output = Result<(), Failure>>) -> ! {
+    let runtime = match threads {
+        // Without a thread beside it none has to be woken, and nothing to be guarded.
+        Some(1) => Builder::new_current_thread().enable_all().build(),
+        Some(threads) => Builder::new_multi_thread()
+            .worker_threads(threads.into())
+            .enable_all()
+            .build(),
+        None => Builder::new_multi_thread().enable_all().build(),
+    };
+    match runtime {
+        Ok(runtime) => runtime.block_on(run(process)),
+        Err(error) => {
+            let failure = Failure::Other(format!("threads cannot be started: {error}"));
+            print(&failure);
+            std::process::exit(failure.code().into())
+        }
+    }
 }
 
 /// Runs a process to its end; a failure prints one line. For `main`.

@@ -41,6 +41,13 @@ pub struct GatewayArgs {
         help_heading = CONNECTIONS)]
     pub sockjs_client_url: ClientUrl,
 
+    /// How many threads serve clients, for `gateway` 1 unless given and for `roomcast` one for each
+    /// processor. With 1 a message costs least; to use more processors, run as many gateways. More are
+    /// for handshakes with TLS by the thousand, and for rooms too large for one
+    #[arg(long, env = "ROOMCAST_THREADS", value_name = "COUNT",
+        value_parser = clap::value_parser!(u16).range(1..=1024), help_heading = CONNECTIONS)]
+    pub threads: Option<u16>,
+
     /// How many connections may be open; further ones are answered 503. Each needs a file
     /// descriptor: see `ulimit -n`
     #[arg(long, env = "ROOMCAST_MAX_CONNECTIONS", value_name = "COUNT", default_value_t = 20_000,

@@ -34,7 +34,7 @@ async fn a_stored_receipt_waits_for_the_store_and_comes_with_the_notice() {
         id: entries[0].id,
         notify: entries[0].notify,
     };
-    feed.settle(vec![settled]).await.unwrap();
+    feed.settler().settle(vec![settled]).await.unwrap();
     let receipt = client.receipt("1").await.unwrap();
     let id: MessageId = receipt.header("message-id").unwrap().parse().unwrap();
     let room = RoomName::parse("r").unwrap();
@@ -84,7 +84,7 @@ async fn lose_a_notice(flags: &[&str]) -> (Backend, Running, StompClient) {
         id: entries[0].id,
         notify: None,
     };
-    feed.settle(vec![settled]).await.unwrap();
+    feed.settler().settle(vec![settled]).await.unwrap();
     (backend, gateway, client)
 }
 

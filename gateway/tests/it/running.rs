@@ -150,7 +150,7 @@ async fn store_all(mut feed: Box<dyn Feed>, store: Arc<dyn Store>) {
             notify: entry.notify,
         });
         // What is not settled is handed out again.
-        let _ = feed.settle(settled.collect()).await;
+        let _ = feed.settler().settle(settled.collect()).await;
     }
 }
 

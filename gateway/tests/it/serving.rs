@@ -186,7 +186,7 @@ impl Serving {
                 id: entry.id,
                 notify: None,
             });
-            feed.settle(settled.collect()).await.unwrap();
+            feed.settler().settle(settled.collect()).await.unwrap();
         }
     }
 }

@@ -161,6 +161,7 @@ impl Client {
         let accepted = Accepted {
             id: message_id(id),
             repeated: false,
+            prev: None,
         };
         self.session
             .published(self.now, token, Ok(Published::Done(accepted)));

@@ -11,6 +11,7 @@ pub mod shard;
 mod inbox;
 mod memory;
 mod redis;
+mod shown;
 mod window;
 
 use std::sync::Arc;
@@ -19,6 +20,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use futures_util::future::BoxFuture;
 
 pub use self::handover::Events;
+pub use self::shown::Shown;
 use crate::config::{BrokerSettings, BrokerUrl, Without};
 use crate::message::{Draft, GatewayId, Message, MessageId, RoomName, Span, Stamp, UsedKey};
 use crate::metrics::Metrics;
@@ -188,6 +190,9 @@ pub struct Accepted {
     pub id: MessageId,
     /// Whether the key had been used: nothing new was accepted.
     pub repeated: bool,
+    /// The message before it in its room; `None` where there is none, and where the answer does not
+    /// say: for a repeat, for what is ephemeral, and at most once.
+    pub prev: Option<MessageId>,
 }
 
 /// Why a publish has no id to show.
@@ -236,6 +241,9 @@ pub struct Fanout {
     pub subscriber: Arc<dyn Subscriber>,
     /// What arrives.
     pub events: Events,
+    /// Where the gateway notes what it shows by the answer to a publish, so that the copy which is
+    /// still to come need not be read.
+    pub shown: Shown,
 }
 
 /// Chooses the rooms that a fan-out delivers. Both calls may be repeated without harm.
@@ -287,12 +295,18 @@ pub trait Feed: Send + Sync {
         linger: Duration,
     ) -> BoxFuture<'_, Result<Vec<Entry>, BrokerError>>;
 
+    /// What settles the entries, also while the next ones are awaited.
+    fn settler(&self) -> Arc<dyn Settler>;
+}
+
+/// Ends what a feed's entries need.
+pub trait Settler: Send + Sync {
     /// Takes entries out of the journal for good, and notifies the gateways that wait for those
     /// which were stored.
     ///
     /// # Errors
     /// [`BrokerError`] when the backend is away: entries may then be handed out again.
-    fn settle(&mut self, settled: Vec<Settled>) -> BoxFuture<'_, Result<(), BrokerError>>;
+    fn settle(&self, settled: Vec<Settled>) -> BoxFuture<'_, Result<(), BrokerError>>;
 }
 
 /// One accepted message in the journal.

@@ -222,7 +222,7 @@ async fn store_all(broker: Arc<dyn Broker>, store: Arc<dyn Store>) {
             id: entry.id,
             notify: entry.notify,
         });
-        feed.settle(settled.collect()).await.unwrap();
+        feed.settler().settle(settled.collect()).await.unwrap();
     }
 }
 

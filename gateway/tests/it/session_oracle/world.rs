@@ -158,6 +158,7 @@ impl World {
                     Ok(Published::Done(Accepted {
                         id,
                         repeated: false,
+                        prev: None,
                     })),
                     Outcome::Accepted(id),
                 )

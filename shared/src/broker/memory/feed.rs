@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use super::Shared;
 use crate::broker::inbox::Inbox;
-use crate::broker::{BrokerError, Entry, Feed, IDLE_ANSWER, Settled};
+use crate::broker::{BrokerError, Entry, Feed, IDLE_ANSWER, Settled, Settler};
 
 /// A consumer of the journal. What it has not settled when it is dropped goes to the others.
 pub(super) struct JournalFeed {
@@ -72,8 +72,8 @@ impl Feed for JournalFeed {
         .boxed()
     }
 
-    fn settle(&mut self, settled: Vec<Settled>) -> BoxFuture<'_, Result<(), BrokerError>> {
-        settle(&self.shared, settled)
+    fn settler(&self) -> Arc<dyn Settler> {
+        self.shared.clone()
     }
 }
 
@@ -99,14 +99,15 @@ impl Feed for LiveFeed {
         self.inbox.next(max, linger).map(Ok).boxed()
     }
 
-    fn settle(&mut self, settled: Vec<Settled>) -> BoxFuture<'_, Result<(), BrokerError>> {
-        settle(&self.shared, settled)
+    fn settler(&self) -> Arc<dyn Settler> {
+        self.shared.clone()
     }
 }
 
-fn settle(shared: &Shared, settled: Vec<Settled>) -> BoxFuture<'static, Result<(), BrokerError>> {
-    shared
-        .lock()
-        .settle(settled.into_iter().map(|entry| (entry.id, entry.notify)));
-    ready(Ok(())).boxed()
+impl Settler for Shared {
+    fn settle(&self, settled: Vec<Settled>) -> BoxFuture<'_, Result<(), BrokerError>> {
+        self.lock()
+            .settle(settled.into_iter().map(|entry| (entry.id, entry.notify)));
+        ready(Ok(())).boxed()
+    }
 }

@@ -18,7 +18,7 @@ use self::state::State;
 use super::handover::{MAX_BYTES, handover};
 use super::inbox::Inbox;
 use super::{
-    Accepted, Broker, BrokerError, Earlier, Fanout, Feed, Guarantees, PublishError, Recent,
+    Accepted, Broker, BrokerError, Earlier, Fanout, Feed, Guarantees, PublishError, Recent, Shown,
     Subscriber,
 };
 use crate::config::{BrokerSettings, Delivery};
@@ -76,7 +76,14 @@ impl Broker for MemoryBroker {
             shared: Arc::clone(&self.shared),
             link,
         });
-        ready(Ok(Fanout { subscriber, events })).boxed()
+        // What is accepted is handed over before its answer is given: no copy comes later.
+        let shown = Shown::new();
+        ready(Ok(Fanout {
+            subscriber,
+            events,
+            shown,
+        }))
+        .boxed()
     }
 
     fn open_feed(&self, _consumer: &str) -> BoxFuture<'_, Result<Box<dyn Feed>, BrokerError>> {

@@ -90,6 +90,7 @@ impl State {
         Accepted {
             id,
             repeated: false,
+            prev: None,
         }
     }
 
@@ -110,7 +111,11 @@ impl State {
             });
         if let Some(used) = &used {
             if let Some(&id) = self.keys.get(used) {
-                return Ok(Accepted { id, repeated: true });
+                return Ok(Accepted {
+                    id,
+                    repeated: true,
+                    prev: None,
+                });
             }
             if self.keys.len() >= MAX_KEYS {
                 return Err(PublishError::Overloaded);
@@ -122,7 +127,8 @@ impl State {
 
         let notify = draft.notify;
         let id = self.next_id(&draft.room, draft.newer_than);
-        let message = message(id, self.rooms.newest(&draft.room), draft);
+        let prev = self.rooms.newest(&draft.room);
+        let message = message(id, prev, draft);
         self.rooms.deliver(&message, journaled, now);
         if journaled {
             self.journal.append(Arc::clone(&message), notify);
@@ -135,6 +141,7 @@ impl State {
         Ok(Accepted {
             id,
             repeated: false,
+            prev,
         })
     }
 

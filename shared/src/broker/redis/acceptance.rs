@@ -1,8 +1,9 @@
 //! What one publish sends to the script that accepts a message, attempt by attempt.
 
+use std::mem;
 use std::time::Duration;
 
-use redis::{Cmd, Script, Value, cmd};
+use redis::{Cmd, Script, Value};
 
 use super::{keys, payload};
 use crate::broker::IDEMPOTENCY_WINDOW;
@@ -11,6 +12,9 @@ use crate::message::{Draft, RoomName, Stamp};
 
 /// The script that accepts a message; each connection loads it.
 pub(super) const ACCEPT: &str = include_str!("accept.lua");
+
+/// About the octets of a command's other arguments.
+const NUMBERS: usize = 320;
 
 /// The script counts in floating point, which is exact up to here.
 const EXACT: u64 = 1 << 53;
@@ -61,6 +65,8 @@ pub(super) enum Verdict {
         stamp: Stamp,
         /// The key had been used by another publish.
         repeated: bool,
+        /// The one before it, where this attempt was the one that was accepted.
+        prev: Option<Stamp>,
     },
     Full,
     TooLate,
@@ -130,8 +136,10 @@ impl Acceptance {
     /// The command of one attempt. `after` is the key of the one that it has to come after, `until`
     /// the server's time after which it is too late.
     pub(super) fn command(&self, terms: &Terms, after: Option<&str>, until: Option<u64>) -> Cmd {
-        let mut command = cmd("EVALSHA");
+        let texts = self.room.as_str().len() * 3 + self.key.len() + after.map_or(0, str::len);
+        let mut command = Cmd::with_capacity(24, self.payload.len() + texts + NUMBERS);
         command
+            .arg("EVALSHA")
             .arg(&terms.script)
             .arg(3 + usize::from(after.is_some()))
             .arg(keys::journal(self.shard))
@@ -170,11 +178,11 @@ impl Acceptance {
 
     /// Reads what the script answers; `None` when it is something else. The place that it tells is
     /// kept for another attempt.
-    pub(super) fn verdict(&mut self, answer: &Value) -> Option<Verdict> {
-        let Value::Array(parts) = answer else {
+    pub(super) fn verdict(&mut self, answer: Value) -> Option<Verdict> {
+        let Value::Array(mut parts) = answer else {
             return None;
         };
-        let (id, repeated) = match parts.as_slice() {
+        let (stamp, repeated, prev) = match parts.as_mut_slice() {
             [Value::Int(2)] => return Some(Verdict::Full),
             [Value::Int(3)] => return Some(Verdict::TooLate),
             [Value::Int(4)] => return Some(Verdict::OutOfTurn),
@@ -183,21 +191,26 @@ impl Acceptance {
                 Value::BulkString(id),
                 Value::BulkString(prev),
             ] => {
-                self.had = Some(Had {
-                    id: id.clone(),
-                    prev: prev.clone(),
-                });
-                (id, false)
+                let stamps = (payload::stamp(id)?, payload::stamp(prev));
+                let (id, prev) = (mem::take(id), mem::take(prev));
+                self.had = Some(Had { id, prev });
+                (stamps.0, false, stamps.1)
             }
             [
                 Value::Int(1),
                 Value::BulkString(id),
                 Value::BulkString(token),
-            ] => (id, *token != self.token.as_bytes()),
+            ] => {
+                let repeated = *token != self.token.as_bytes();
+                (payload::stamp(id)?, repeated, None)
+            }
             _ => return None,
         };
-        let stamp = payload::stamp(id)?;
-        Some(Verdict::Accepted { stamp, repeated })
+        Some(Verdict::Accepted {
+            stamp,
+            repeated,
+            prev,
+        })
     }
 }
 

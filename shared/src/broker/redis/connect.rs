@@ -1,7 +1,7 @@
 //! Making connections, and saying what it means when one cannot be had.
 
-use std::fmt;
 use std::time::Duration;
+use std::{fmt, io};
 
 use redis::aio::{AsyncPushSender, MultiplexedConnection};
 use redis::io::tcp::TcpSettings;
@@ -10,6 +10,7 @@ use redis::{
     RedisError, RedisResult, ServerErrorKind,
 };
 
+use super::wire::Wire;
 use crate::broker::BrokerError;
 
 /// How long one attempt to connect may take.
@@ -101,6 +102,15 @@ impl Connector {
         self.commands
             .get_multiplexed_async_connection_with_config(&config)
             .await
+    }
+
+    /// A connection for commands that its user drives, and that is silent for `timeout` at most.
+    pub(super) async fn wire(&self, timeout: Duration) -> RedisResult<Wire> {
+        let opening = Wire::open(self.commands.get_connection_info(), timeout);
+        match tokio::time::timeout(CONNECT_TIMEOUT, opening).await {
+            Ok(opened) => opened,
+            Err(_) => Err(io::Error::from(io::ErrorKind::TimedOut).into()),
+        }
     }
 
     /// A connection for subscriptions only; what arrives is given to `push`, which must not block.

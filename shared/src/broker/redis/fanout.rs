@@ -17,7 +17,7 @@ use super::session::{Listener, Scope};
 use super::topology::Topology;
 use super::{keys, payload};
 use crate::broker::handover::{Handover, MAX_BYTES, handover};
-use crate::broker::{BrokerError, Event, Fanout, Subscriber};
+use crate::broker::{BrokerError, Event, Fanout, Shown, Subscriber};
 use crate::config::{BrokerSettings, Delivery};
 use crate::message::{GatewayId, MessageId, RoomName};
 use crate::metrics::BrokerMetrics;
@@ -34,6 +34,7 @@ pub(super) async fn open(
     gateway: GatewayId,
 ) -> Result<Fanout, BrokerError> {
     let (handover, events) = handover(MAX_BYTES, Arc::clone(metrics));
+    let shown = Shown::new();
     let registry = Registry::new(settings.shards);
     let sharded = topology.is_cluster() && settings.delivery == Delivery::AtLeastOnce;
     let links = Links {
@@ -46,6 +47,7 @@ pub(super) async fn open(
         registry: Arc::clone(&registry),
         listener: Arc::new(Receiver {
             handover: handover.clone(),
+            shown: shown.clone(),
         }),
         settings: settings.clone(),
         reconnects,
@@ -60,6 +62,7 @@ pub(super) async fn open(
     Ok(Fanout {
         subscriber: Arc::new(subscriber),
         events,
+        shown,
     })
 }
 
@@ -95,11 +98,15 @@ impl Subscriber for RedisSubscriber {
 
 struct Receiver {
     handover: Handover,
+    shown: Shown,
 }
 
 impl Listener for Receiver {
     fn heard(&self, channel: &[u8], bytes: Bytes) {
         let event = match keys::channel_shard(channel) {
+            Some(shard) if payload::id(shard, &bytes).is_some_and(|id| self.shown.take(id)) => {
+                return;
+            }
             Some(shard) => match payload::heard(shard, &bytes) {
                 Ok((message, _)) => Event::Message(Arc::new(message)),
                 Err(reason) => {

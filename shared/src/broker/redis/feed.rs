@@ -1,6 +1,7 @@
 //! A persister's share of the journals, through a consumer group.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 use std::{mem, slice};
 
@@ -16,9 +17,9 @@ use super::commands::Commands;
 use super::entries::{self, StreamEntry};
 use super::keys::{self, GROUP};
 use super::lasting;
-use super::settle;
+use super::settle::Journaled;
 use super::topology::{Layout, Topology};
-use crate::broker::{BrokerError, Entry, Feed, IDLE_ANSWER, Settled};
+use crate::broker::{BrokerError, Entry, Feed, IDLE_ANSWER, Settler};
 use crate::config::{BrokerSettings, Protection};
 
 /// How long a blocking read may take altogether, a second attempt included; each one waits for
@@ -61,7 +62,7 @@ pub(super) struct JournalFeed {
     short: Option<Instant>,
     /// Blocking reads have a connection of their own: they hold up what comes behind them.
     reader: Commands,
-    writer: Commands,
+    writer: Arc<Commands>,
     /// Read and not yet handed out.
     waiting: VecDeque<Entry>,
     /// What must be looked through before anything new is read.
@@ -114,7 +115,7 @@ impl JournalFeed {
             } else {
                 commands(READ_TIMEOUT)
             },
-            writer: commands(settings.publish_timeout),
+            writer: Arc::new(commands(settings.publish_timeout)),
             waiting: VecDeque::new(),
             sweeps: Vec::new(),
             swept: None,
@@ -494,7 +495,10 @@ impl Feed for JournalFeed {
         .boxed()
     }
 
-    fn settle(&mut self, settled: Vec<Settled>) -> BoxFuture<'_, Result<(), BrokerError>> {
-        async move { settle::journaled(&self.topology, &self.writer, settled).await }.boxed()
+    fn settler(&self) -> Arc<dyn Settler> {
+        Arc::new(Journaled {
+            topology: self.topology.clone(),
+            commands: Arc::clone(&self.writer),
+        })
     }
 }

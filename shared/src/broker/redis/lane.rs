@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use prometheus::IntCounter;
-use redis::{Cmd, Pipeline, Value};
+use redis::{Cmd, Value};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::{Instant, sleep};
 use tracing::{debug, info, warn};
@@ -16,6 +16,7 @@ use super::announce::announce;
 use super::outcome::{self, Outcome};
 use super::topology::Topology;
 use super::track::{Sent, Track};
+use super::wire::Packed;
 use crate::backoff::Backoff;
 use crate::broker::{Accepted, PublishError};
 use crate::message::{MessageId, RoomName, Series, Stamp};
@@ -218,19 +219,20 @@ impl Driver {
 
     /// What is sent together. Each message of a series names the one before it: where that one is
     /// refused, those that were sent behind it are too, though the journal has room again.
-    fn commands(&self) -> Pipeline {
+    fn commands(&self) -> Packed {
         let until = self.track.latest();
-        let mut commands = Pipeline::with_capacity(self.batch.len());
+        let octets = self.batch.iter().map(|queued| queued.request.size).sum();
+        let mut commands = Packed::with_capacity(octets);
         let mut before = HashMap::with_capacity(self.batch.len());
         for Queued { request, .. } in &self.batch {
-            commands.add_command(match &request.content {
-                Content::Plain { command, .. } => command.clone(),
+            match &request.content {
+                Content::Plain { command, .. } => commands.add(command),
                 Content::Message(acceptance) => {
                     let place = (request.series.identity(), request.shard);
                     let after = before.insert(place, acceptance.key());
-                    acceptance.command(&self.terms, after, until)
+                    commands.add(&acceptance.command(&self.terms, after, until));
                 }
-            });
+            }
         }
         commands
     }
@@ -328,9 +330,9 @@ impl Driver {
         if accepted.is_empty() {
             return true;
         }
-        let mut commands = Pipeline::with_capacity(accepted.len());
+        let mut commands = Packed::default();
         for (shard, (first, last)) in accepted {
-            commands.add_command(announce(self.terms.publish, shard, first, last));
+            commands.add(&announce(self.terms.publish, shard, first, last));
         }
         let sent = self.track.send(commands, false).await;
         if let Some(reason) = sent.failure {

@@ -15,18 +15,18 @@ use super::commands::Commands;
 use super::link::Links;
 use super::registry::Registry;
 use super::session::{Listener, Scope};
+use super::settle::Unjournaled;
 use super::topology::Topology;
-use super::{keys, payload, settle};
+use super::{keys, payload};
 use crate::broker::inbox::Inbox;
-use crate::broker::{BrokerError, Entry, Feed, Settled};
+use crate::broker::{BrokerError, Entry, Feed, Settler};
 use crate::config::BrokerSettings;
 use crate::metrics::BrokerMetrics;
 
 /// Hears every room.
 pub(super) struct LiveFeed {
-    topology: Topology,
     inbox: Arc<Inbox>,
-    writer: Commands,
+    settler: Arc<dyn Settler>,
     _links: AbortOnDropHandle<()>,
 }
 
@@ -51,14 +51,17 @@ impl LiveFeed {
             reconnects: reconnects.clone(),
         };
         let links = links.start(std::future::pending()).await?;
+        let commands = Commands::new(
+            topology.clone(),
+            settings.publish_timeout,
+            reconnects.clone(),
+        );
         Ok(Self {
-            topology: topology.clone(),
             inbox,
-            writer: Commands::new(
-                topology.clone(),
-                settings.publish_timeout,
-                reconnects.clone(),
-            ),
+            settler: Arc::new(Unjournaled {
+                topology: topology.clone(),
+                commands,
+            }),
             _links: links,
         })
     }
@@ -73,8 +76,8 @@ impl Feed for LiveFeed {
         self.inbox.next(max, linger).map(Ok).boxed()
     }
 
-    fn settle(&mut self, settled: Vec<Settled>) -> BoxFuture<'_, Result<(), BrokerError>> {
-        async move { settle::unjournaled(&self.topology, &self.writer, settled).await }.boxed()
+    fn settler(&self) -> Arc<dyn Settler> {
+        Arc::clone(&self.settler)
     }
 }
 

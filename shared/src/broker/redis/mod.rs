@@ -19,10 +19,12 @@ mod payload;
 mod publish;
 mod recent;
 mod registry;
+mod resp;
 mod session;
 mod settle;
 mod topology;
 mod track;
+mod wire;
 
 use std::sync::Arc;
 use std::time::Duration;

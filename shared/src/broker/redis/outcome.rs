@@ -35,16 +35,22 @@ pub(super) fn read(request: &mut Request, answer: Value) -> Outcome {
                 return Outcome::Answered(Ok(Accepted {
                     id: *id,
                     repeated: false,
+                    prev: None,
                 }));
             }
             _ => None,
         },
-        Content::Message(acceptance) => acceptance.verdict(&answer),
+        Content::Message(acceptance) => acceptance.verdict(answer),
     };
     match verdict {
-        Some(Verdict::Accepted { stamp, repeated }) => Outcome::Answered(Ok(Accepted {
+        Some(Verdict::Accepted {
+            stamp,
+            repeated,
+            prev,
+        }) => Outcome::Answered(Ok(Accepted {
             id: MessageId::new(stamp, request.shard),
             repeated,
+            prev: prev.map(|prev| MessageId::new(prev, request.shard)),
         })),
         Some(Verdict::Full) => Outcome::Answered(Err(PublishError::Full)),
         Some(Verdict::TooLate) => Outcome::Again(Again {

@@ -110,6 +110,12 @@ pub(super) fn published(id: Stamp, payload: &[u8]) -> Vec<u8> {
     bytes
 }
 
+/// The id of what a room's channel carries.
+pub(super) fn id(shard: u16, bytes: &[u8]) -> Option<MessageId> {
+    let id = bytes.split(|octet| *octet == b' ').next()?;
+    Some(MessageId::new(stamp(id)?, shard))
+}
+
 /// Takes apart what a room's channel carries.
 ///
 /// # Errors

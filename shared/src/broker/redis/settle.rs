@@ -1,13 +1,16 @@
 //! Taking stored messages out of the journals, and telling the gateways that wait for them.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use redis::{Cmd, cmd};
 
 use super::commands::Commands;
 use super::keys::{self, GROUP};
 use super::topology::Topology;
-use crate::broker::{BrokerError, Settled};
+use crate::broker::{BrokerError, Settled, Settler};
 use crate::message::{GatewayId, MessageId};
 
 /// The most ids in one notice.
@@ -18,42 +21,42 @@ const NOTICE: usize = 500;
 /// There is no transaction around it: a Redis whose memory is full takes nothing in one, and would
 /// stay full. Deleted first, an entry that this process cannot acknowledge any more is dropped by
 /// the one that takes over; the other way round nobody would find it again.
-///
-/// # Errors
-/// [`BrokerError`] when Redis has not confirmed it all; repeating it does no harm.
-pub(super) async fn journaled(
-    topology: &Topology,
-    commands: &Commands,
-    settled: Vec<Settled>,
-) -> Result<(), BrokerError> {
-    let mut shards: BTreeMap<u16, Vec<String>> = BTreeMap::new();
-    for Settled { id, .. } in &settled {
-        let stamp = id.stamp();
-        shards
-            .entry(id.shard())
-            .or_default()
-            .push(format!("{}-{}", stamp.ms, stamp.seq));
-    }
-    let mut all = Vec::with_capacity(2 * shards.len());
-    for (shard, ids) in shards {
-        let journal = keys::journal(shard);
-        all.push((shard, cmd("XDEL").arg(&journal).arg(&ids).take()));
-        all.push((shard, cmd("XACK").arg(&journal).arg(GROUP).arg(&ids).take()));
-    }
-    all.extend(notices(&settled, topology.is_cluster()));
-    run(topology, commands, all).await
+pub(super) struct Journaled {
+    pub(super) topology: Topology,
+    pub(super) commands: Arc<Commands>,
 }
 
 /// Publishes notices only: where there is no journal, nothing is to be taken out.
-///
-/// # Errors
-/// [`BrokerError`] when Redis has not confirmed it all.
-pub(super) async fn unjournaled(
-    topology: &Topology,
-    commands: &Commands,
-    settled: Vec<Settled>,
-) -> Result<(), BrokerError> {
-    run(topology, commands, notices(&settled, false)).await
+pub(super) struct Unjournaled {
+    pub(super) topology: Topology,
+    pub(super) commands: Commands,
+}
+
+impl Settler for Journaled {
+    fn settle(&self, settled: Vec<Settled>) -> BoxFuture<'_, Result<(), BrokerError>> {
+        let mut shards: BTreeMap<u16, Vec<String>> = BTreeMap::new();
+        for Settled { id, .. } in &settled {
+            let stamp = id.stamp();
+            shards
+                .entry(id.shard())
+                .or_default()
+                .push(format!("{}-{}", stamp.ms, stamp.seq));
+        }
+        let mut all = Vec::with_capacity(2 * shards.len());
+        for (shard, ids) in shards {
+            let journal = keys::journal(shard);
+            all.push((shard, cmd("XDEL").arg(&journal).arg(&ids).take()));
+            all.push((shard, cmd("XACK").arg(&journal).arg(GROUP).arg(&ids).take()));
+        }
+        all.extend(notices(&settled, self.topology.is_cluster()));
+        run(&self.topology, &self.commands, all).boxed()
+    }
+}
+
+impl Settler for Unjournaled {
+    fn settle(&self, settled: Vec<Settled>) -> BoxFuture<'_, Result<(), BrokerError>> {
+        run(&self.topology, &self.commands, notices(&settled, false)).boxed()
+    }
 }
 
 /// What tells the gateways, by the shard whose server publishes it; any does where channels are not

@@ -6,8 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future;
-use redis::aio::MultiplexedConnection;
-use redis::{Pipeline, RedisResult, Value, cmd, pipe};
+use redis::{RedisResult, Value, cmd};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -15,6 +14,7 @@ use super::acceptance::{ACCEPT, Terms, millis};
 use super::connect::{Address, Connector};
 use super::entries;
 use super::topology::{Layout, Topology};
+use super::wire::{Packed, Wire};
 use crate::broker::BrokerError;
 
 /// How old what is sent may be when the server comes to it. What an old primary finds in its
@@ -51,7 +51,7 @@ pub(super) struct Track {
 }
 
 struct Link {
-    connection: MultiplexedConnection,
+    wire: Wire,
     address: Address,
     name: Option<Name>,
     clock: Option<Clock>,
@@ -143,28 +143,26 @@ impl Track {
     }
 
     async fn prepare(&self, home: &Connector, address: Address) -> RedisResult<Link> {
-        let mut connection = home.commands(self.timeout).await?;
-        let mut preparation = pipe();
+        let mut wire = home.wire(self.timeout).await?;
+        let mut preparation = Packed::default();
         // What the old connection still holds would be accepted after what is sent from now on,
         // and in doubt be overtaken. A user who may not do this does without.
         let open = self.open.iter().filter(|(server, _)| *server == address);
         for (_, name) in open.filter(|_| self.terms.knows_itself) {
             let mut kill = cmd("CLIENT");
             kill.arg("KILL").arg("ID").arg(&name.id);
-            preparation.add_command(kill.arg("ADDR").arg(&name.address).take());
+            preparation.add(kill.arg("ADDR").arg(&name.address));
         }
-        preparation
-            .add_command(cmd("CLIENT").arg("INFO").take())
-            .add_command(cmd("TIME"))
-            .add_command(cmd("SCRIPT").arg("LOAD").arg(ACCEPT).take());
-        let mut answers = connection
-            .send_packed_commands(&preparation, 0, preparation.len())
-            .await?;
+        preparation.add(cmd("CLIENT").arg("INFO"));
+        preparation.add(&cmd("TIME"));
+        preparation.add(cmd("SCRIPT").arg("LOAD").arg(ACCEPT));
+        let mut answers = Vec::with_capacity(preparation.count());
+        wire.exchange(&preparation, &mut answers).await?;
         answers.pop().unwrap_or(Value::Nil).extract_error()?;
         Ok(Link {
             clock: answers.pop().and_then(|time| Clock::parse(&time)),
             name: answers.pop().and_then(|info| Name::parse(&info)),
-            connection,
+            wire,
             address,
             following: BTreeSet::new(),
             followed: Instant::now(),
@@ -185,58 +183,47 @@ impl Track {
     /// After a move the old connection is not ended by CLIENT KILL as after a break. A server that
     /// has given a shard away refuses what it still finds; one that does not know yet that it has
     /// a successor loses what it accepts, and one that wakes finds it to be too late.
-    pub(super) async fn send(&mut self, mut batch: Pipeline, written: bool) -> Sent {
+    pub(super) async fn send(&mut self, mut batch: Packed, written: bool) -> Sent {
         let replicas = if written { self.replicas() } else { 0 };
         let Some(link) = &mut self.link else {
             return Sent::failed("there is no connection".into());
         };
+        let count = batch.count();
         let asks = link
             .clock
             .as_ref()
             .is_some_and(|clock| clock.read.elapsed() > CLOCK_AGE);
         if asks {
-            batch.cmd("TIME");
+            batch.add(&cmd("TIME"));
         }
-        // A replica that has come since the layout was asked for is not known there.
         if replicas > 0 {
-            batch.cmd("ROLE");
+            // A replica that has come since the layout was asked for is not known there.
+            batch.add(&cmd("ROLE"));
+            // Last: WAIT covers what its connection has written before it.
+            let time = millis(WAIT.min(self.timeout / 2));
+            batch.add(cmd("WAIT").arg(replicas).arg(time));
         }
         let began = Instant::now();
-        let mut answers = None;
-        let replicated = {
-            let (mut sends, mut waits) = (link.connection.clone(), link.connection.clone());
-            let sending = async {
-                answers = Some(sends.send_packed_commands(&batch, 0, batch.len()).await);
-            };
-            let waiting = async {
-                if replicas == 0 {
-                    return Ok(Value::Int(0));
-                }
-                let time = millis(WAIT.min(self.timeout / 2));
-                let wait = cmd("WAIT").arg(replicas).arg(time).take();
-                waits.send_packed_command(&wait).await?.extract_error()
-            };
-            tokio::select! {
-                // In this order: WAIT covers what its connection has written before it.
-                ((), count) = future::join(sending, waiting) => count
-                    .map(|count| match count {
-                        Value::Int(count) => count,
-                        _ => 0,
-                    })
-                    .map_err(|error| error.to_string()),
-                () = moved(self.layouts.clone(), self.shard, &link.address) => {
-                    Err("the shard has moved to another server".into())
-                }
+        let mut answers = Vec::with_capacity(batch.count());
+        let exchanged = tokio::select! {
+            biased;
+            exchanged = link.wire.exchange(&batch, &mut answers) => {
+                exchanged.map_err(|error| error.to_string())
+            }
+            () = moved(self.layouts.clone(), self.shard, &link.address) => {
+                Err("the shard has moved to another server".into())
             }
         };
-        let role = if replicas > 0 {
-            answers
-                .as_mut()
-                .and_then(|answers| answers.as_mut().ok()?.pop())
+        // What the replicas say is worth nothing without it.
+        let whole = answers.len() >= batch.count() - usize::from(replicas > 0);
+        let further = if whole {
+            answers.split_off(count)
         } else {
-            None
+            Vec::new()
         };
-        if let Some(role) = role {
+        let mut further = further.into_iter();
+        let time = if asks { further.next() } else { None };
+        if let Some(role) = further.next() {
             let mut following = self.layouts.borrow().following(&role);
             // One that has just been promoted does not follow any more.
             if link.followed.elapsed() < self.topology.age() {
@@ -244,37 +231,34 @@ impl Track {
             }
             (link.following, link.followed) = (following, Instant::now());
         }
+        if let Some(time) = time {
+            link.clock = Clock::parse(&time);
+        }
+        let replicated = exchanged.and_then(|()| match further.next() {
+            None => Ok(0),
+            Some(Value::Int(count)) => Ok(count),
+            Some(other) => match other.extract_error() {
+                Ok(_) => Ok(0),
+                Err(error) => Err(error.to_string()),
+            },
+        });
         let wanted = if written { self.replicas() } else { 0 };
         let replicated = replicated.map(|count| count >= wanted);
         self.in_doubt = !matches!(replicated, Ok(true)) || began.elapsed() > SILENCE;
-        let (mut answers, failure) = match (answers, replicated) {
-            (Some(Ok(answers)), Ok(replicated)) => {
-                let mut sent = Sent {
-                    answers: Some(answers),
-                    replicated,
-                    failure: None,
-                };
-                if asks {
-                    let time = sent.answers.as_mut().and_then(Vec::pop);
-                    if let Some(link) = &mut self.link {
-                        link.clock = time.and_then(|time| Clock::parse(&time));
-                    }
+        match replicated {
+            Ok(replicated) => Sent {
+                answers: Some(answers),
+                replicated,
+                failure: None,
+            },
+            Err(reason) => {
+                self.give_up();
+                Sent {
+                    answers: whole.then_some(answers),
+                    replicated: false,
+                    failure: Some(reason),
                 }
-                return sent;
             }
-            (Some(Ok(answers)), Err(error)) => (Some(answers), error),
-            (Some(Err(error)), _) => (None, error.to_string()),
-            (None, Err(error)) => (None, error),
-            (None, Ok(_)) => (None, "there is no answer".into()),
-        };
-        if asks && let Some(answers) = &mut answers {
-            answers.pop();
-        }
-        self.give_up();
-        Sent {
-            answers,
-            replicated: false,
-            failure: Some(failure),
         }
     }
 

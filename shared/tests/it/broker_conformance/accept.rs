@@ -120,7 +120,7 @@ async fn a_full_journal_refuses_until_something_is_stored(kind: Kind) {
 
     let mut feed = broker.open_feed("one").await.unwrap();
     let read = entries(&mut feed, 5).await;
-    feed.settle(settled(&read[..1])).await.unwrap();
+    feed.settler().settle(settled(&read[..1])).await.unwrap();
     accept(&broker, draft("a", 6)).await;
     assert_eq!(broker.publish(draft("a", 7)).await, Err(PublishError::Full));
 }
@@ -192,6 +192,6 @@ async fn the_journal_in_memory_is_bounded_in_octets_too() {
     assert_eq!(broker.publish(big()).await, Err(PublishError::Full));
     let mut feed = broker.open_feed("one").await.unwrap();
     let read = entries(&mut feed, 10).await;
-    feed.settle(settled(&read)).await.unwrap();
+    feed.settler().settle(settled(&read)).await.unwrap();
     accept(&broker, big()).await;
 }

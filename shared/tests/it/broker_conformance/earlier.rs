@@ -45,7 +45,8 @@ async fn a_key_that_was_used_before_a_restart_is_still_the_same_message() {
         again,
         Accepted {
             id: first,
-            repeated: true
+            repeated: true,
+            prev: None
         }
     );
     assert!(!broker.publish(keyed("r", "old")).await.unwrap().repeated);

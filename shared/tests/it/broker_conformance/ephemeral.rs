@@ -74,7 +74,7 @@ async fn an_ephemeral_message_reaches_every_gateway_and_nothing_else(kind: Kind)
             let recent: Vec<_> = recent.messages.iter().map(|message| message.id).collect();
             assert_eq!(recent, [first, second]);
         }
-        feed.settle(settled(&read)).await.unwrap();
+        feed.settler().settle(settled(&read)).await.unwrap();
         assert_eq!(one.backlog().await.unwrap(), 0);
     }
 }

@@ -54,7 +54,7 @@ async fn what_a_dropped_consumer_left_goes_to_another(kind: Kind) {
     }
     let mut one = broker.open_feed("one").await.unwrap();
     let taken = entries(&mut one, 30).await;
-    one.settle(settled(&taken[..10])).await.unwrap();
+    one.settler().settle(settled(&taken[..10])).await.unwrap();
     for id in ids(&taken[..10]) {
         accepted.remove(&id);
     }
@@ -77,8 +77,8 @@ async fn what_a_silent_consumer_holds_goes_to_another(kind: Kind) {
     let taken = entries(&mut other, 5).await;
     assert_eq!(ids(&taken), ids(&held));
     // Both may settle: the second time changes nothing.
-    other.settle(settled(&taken)).await.unwrap();
-    silent.settle(settled(&held)).await.unwrap();
+    other.settler().settle(settled(&taken)).await.unwrap();
+    silent.settler().settle(settled(&held)).await.unwrap();
     assert_eq!(broker.backlog().await.unwrap(), 0);
 }
 
@@ -93,8 +93,8 @@ async fn what_is_settled_is_gone(kind: Kind) {
     assert_eq!(broker.backlog().await.unwrap(), 100);
     let read = entries(&mut feed, 100).await;
     assert_eq!(broker.backlog().await.unwrap(), 100);
-    feed.settle(settled(&read)).await.unwrap();
-    feed.settle(Vec::new()).await.unwrap();
+    feed.settler().settle(settled(&read)).await.unwrap();
+    feed.settler().settle(Vec::new()).await.unwrap();
     assert_eq!(broker.backlog().await.unwrap(), 0);
     // Longer than the takeover time, as nothing is there to be handed out.
     assert!(feed.next(100, Duration::ZERO).await.unwrap().is_empty());

@@ -42,7 +42,9 @@ struct Account {
 impl Flow {
     /// Returns when every room is subscribed and something was heard in each.
     pub(super) async fn start(broker: &Arc<dyn Broker>) -> Self {
-        let Fanout { subscriber, events } = broker.open_fanout(GatewayId::random()).await.unwrap();
+        let Fanout {
+            subscriber, events, ..
+        } = broker.open_fanout(GatewayId::random()).await.unwrap();
         let account = Arc::new(Mutex::new(Account::default()));
         let hearing = tokio::spawn(hear(events, Arc::clone(&account)));
         let mut flow = Self {

@@ -77,7 +77,7 @@ async fn only_subscribed_rooms_are_delivered(kind: Kind) {
 
     let mut feed = broker.open_feed("one").await.unwrap();
     let stored = entries(&mut feed, 4).await;
-    feed.settle(settled(&stored)).await.unwrap();
+    feed.settler().settle(settled(&stored)).await.unwrap();
     fanout.subscriber.subscribe(room("b")).await.unwrap();
     let id = accept(&broker, draft("b", 2)).await;
     assert_eq!(message(&mut fanout.events).await.id, id);
@@ -143,7 +143,8 @@ async fn the_gateway_that_waits_hears_what_is_stored(kind: Kind) {
         id: entry.id,
         notify: entry.notify.filter(|_| entry.id != waiting[3]),
     };
-    feed.settle(entries.iter().map(settled).collect())
+    feed.settler()
+        .settle(entries.iter().map(settled).collect())
         .await
         .unwrap();
 
@@ -185,7 +186,7 @@ async fn what_memory_has_not_stored_comes_with_the_subscription() {
     }
     let mut feed = broker.open_feed("one").await.unwrap();
     let stored = entries(&mut feed, 2).await;
-    feed.settle(settled(&stored)).await.unwrap();
+    feed.settler().settle(settled(&stored)).await.unwrap();
     let mut fanout = broker.open_fanout(GatewayId::random()).await.unwrap();
     fanout.subscriber.subscribe(room("a")).await.unwrap();
     fanout.subscriber.subscribe(room("a")).await.unwrap();

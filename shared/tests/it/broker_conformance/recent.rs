@@ -63,7 +63,7 @@ async fn a_window_that_proves_itself_is_complete(kind: Kind) {
     // What is stored stays in the window.
     let mut feed = broker.open_feed("one").await.unwrap();
     let stored = settled(&entries(&mut feed, 40).await);
-    feed.settle(stored).await.unwrap();
+    feed.settler().settle(stored).await.unwrap();
     let recent = read(&broker, "a", Span::After(all[3]), 50).await;
     assert_eq!((ids(&recent), recent.complete), (all[4..].to_vec(), true));
 }
@@ -96,7 +96,7 @@ async fn what_the_window_no_longer_has_comes_from_the_journal(kind: Kind) {
     }
     let mut feed = broker.open_feed("one").await.unwrap();
     let first = entries(&mut feed, 200).await;
-    feed.settle(settled(&first)).await.unwrap();
+    feed.settler().settle(settled(&first)).await.unwrap();
     let recent = read(&broker, "a", Span::After(MessageId::MIN), 2000).await;
     assert_eq!(
         ids(&recent),
@@ -165,7 +165,7 @@ async fn an_accepted_message_is_in_the_broker_or_in_the_store(kind: Kind) {
                     .lock()
                     .unwrap()
                     .extend(batch.iter().map(|entry| entry.id));
-                feed.settle(settled(&batch)).await.unwrap();
+                feed.settler().settle(settled(&batch)).await.unwrap();
             }
         }
     });

@@ -197,7 +197,7 @@ async fn what_is_no_message_comes_out_of_the_feed_as_it_is() {
         .map(|entry| entry.content.as_ref().unwrap_err().raw.clone())
         .collect();
     assert_eq!(undecodable, [garbage, b"foo=bar\n".to_vec()]);
-    feed.settle(settled(&read)).await.unwrap();
+    feed.settler().settle(settled(&read)).await.unwrap();
     assert_eq!(broker.backlog().await.unwrap(), 0);
 }
 
@@ -248,7 +248,7 @@ async fn lost_data_are_survived() {
         }
         let read = entries(&mut feed, 3).await;
         assert_eq!(read[2].id, newest, "after {lost}");
-        feed.settle(settled(&read)).await.unwrap();
+        feed.settler().settle(settled(&read)).await.unwrap();
     }
 }
 
@@ -272,11 +272,11 @@ async fn a_server_without_memory_is_emptied_by_a_persister_that_starts_then() {
         }
         command.exec_async(&mut raw).await.unwrap();
     }
-    before.settle(settled(&first)).await.unwrap();
+    before.settler().settle(settled(&first)).await.unwrap();
     assert_eq!(broker.backlog().await.unwrap(), 3);
     let mut after = backend.broker().await.open_feed("after").await.unwrap();
     let rest = entries(&mut after, 3).await;
-    after.settle(settled(&rest)).await.unwrap();
+    after.settler().settle(settled(&rest)).await.unwrap();
     assert_eq!([ids(&first), ids(&rest)].concat(), accepted);
     assert_eq!(broker.backlog().await.unwrap(), 0);
 }
@@ -360,11 +360,11 @@ async fn a_feed_goes_on_after_a_restart() {
     assert_eq!(read[0].id, first);
     backend.redis().kill();
     assert!(feed.next(1, Duration::ZERO).await.is_err());
-    assert!(feed.settle(settled(&read)).await.is_err());
+    assert!(feed.settler().settle(settled(&read)).await.is_err());
     backend.redis().restart().await;
     // It may own entries whose delivery was lost: what is unsettled is handed out again.
     assert_eq!(ids(&entries(&mut feed, 1).await), [first]);
-    feed.settle(settled(&read)).await.unwrap();
+    feed.settler().settle(settled(&read)).await.unwrap();
     let second = accept(&broker, draft("a", 2)).await;
     assert_eq!(ids(&entries(&mut feed, 1).await), [second]);
 }
@@ -383,7 +383,7 @@ async fn a_read_whose_answer_is_lost_is_handed_out_again_before_any_takeover() {
     let first = accept(&direct, draft("a", 1)).await;
     let read = entries(&mut feed, 1).await;
     assert_eq!(read[0].id, first);
-    feed.settle(settled(&read)).await.unwrap();
+    feed.settler().settle(settled(&read)).await.unwrap();
 
     let second = accept(&direct, draft("a", 2)).await;
     lossy.lose_next();

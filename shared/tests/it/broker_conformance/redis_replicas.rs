@@ -250,10 +250,10 @@ async fn what_a_server_that_is_no_primary_settles_does_not_count() {
         follow.exec_async(&mut raw).await.unwrap();
     };
     follow("127.0.0.1", "1").await;
-    assert!(feed.settle(settled(&read)).await.is_err());
+    assert!(feed.settler().settle(settled(&read)).await.is_err());
     follow("NO", "ONE").await;
     assert_eq!(broker.backlog().await.unwrap(), 1);
-    feed.settle(settled(&read)).await.unwrap();
+    feed.settler().settle(settled(&read)).await.unwrap();
     assert_eq!(broker.backlog().await.unwrap(), 0);
 }
 
@@ -300,6 +300,6 @@ async fn a_promoted_replica_with_older_data_goes_on_above_what_is_known() {
     }
     let read = entries(&mut feed, 4).await;
     assert_eq!((read[0].id, read[3].id), (kept, newest));
-    feed.settle(settled(&read)).await.unwrap();
+    feed.settler().settle(settled(&read)).await.unwrap();
     assert_eq!(broker.backlog().await.unwrap(), 0);
 }

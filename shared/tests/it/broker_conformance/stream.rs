@@ -179,7 +179,7 @@ async fn feed(settings: &BrokerSettings, goes_on: Arc<AtomicBool>) -> JoinHandle
                 let whose = (message.room.to_string(), message.sender.to_string());
                 fed.entry(whose).or_default().push((n, entry.id));
             }
-            while !entries.is_empty() && feed.settle(settled(&entries)).await.is_err() {}
+            while !entries.is_empty() && feed.settler().settle(settled(&entries)).await.is_err() {}
         }
         drop(broker);
         fed

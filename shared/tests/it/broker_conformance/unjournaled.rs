@@ -52,7 +52,7 @@ async fn a_stored_notice_reaches_the_gateway(kind: Kind) {
     let id = accept(&broker, draft).await;
     let read = entries(&mut feed, 1).await;
     assert_eq!((read[0].id, read[0].notify), (id, Some(gateway)));
-    feed.settle(settled(&read)).await.unwrap();
+    feed.settler().settle(settled(&read)).await.unwrap();
     match event(&mut fanout.events).await {
         Event::Stored(ids) => assert_eq!(ids, [id]),
         other => panic!("{other:?} instead of a notice"),
