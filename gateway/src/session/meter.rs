@@ -110,8 +110,11 @@ impl Meters {
                 pressed: None,
             })
         });
+        let mut meters: Vec<_> = meters.collect();
+        // It makes room for four.
+        meters.shrink_to_fit();
         Self {
-            meters: meters.collect(),
+            meters,
             patience: settings.guard.rate_patience,
             held: None,
         }
