@@ -40,6 +40,6 @@ async fn rooms(args: &RoomsArgs) -> Result<(), Failure> {
     if report.ok {
         Ok(())
     } else {
-        Err(Failure::Other(report.wrong()))
+        Err(Failure::Other(report.wrong.join("; ")))
     }
 }

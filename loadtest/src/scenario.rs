@@ -20,7 +20,7 @@ use crate::cpu;
 use crate::history;
 use crate::ledger::Faults;
 use crate::pass::Pass;
-use crate::report::{Cpu, History, LATE, Load, Percentiles, Report};
+use crate::report::{Generator, History, LATE, Latency, Load, Report, Usage};
 use crate::run::{Run, Schedule, Seating};
 
 /// Connections that are being made, or histories being read, at one time.
@@ -135,9 +135,10 @@ pub(crate) async fn rooms(args: &RoomsArgs) -> Result<Report, Failure> {
         messages: run.schedule.messages as u64,
         duration_seconds: args.duration.as_secs_f64(),
         body_bytes: args.body_bytes,
-        receipt_after: args.receipt_after.map(|after| after.as_str()),
+        receipt_after: args.receipt_after.map(|after| after.as_str().to_owned()),
         seed: args.seed,
         prefix,
+        ..Load::default()
     };
     Ok(report(
         load,
@@ -259,19 +260,15 @@ fn charges(
     before: &[io::Result<Duration>],
     after: &[io::Result<Duration>],
     run: &Run,
-) -> Vec<Cpu> {
-    let names = pids.iter().map(|pid| &pid.name[..]).chain(["loadtest"]);
-    let used = before
-        .iter()
-        .zip(after)
-        .map(|(before, after)| match (before, after) {
-            (Ok(before), Ok(after)) => after.checked_sub(*before),
-            _ => None,
-        });
-    names
-        .zip(used)
-        .map(|(name, used)| Cpu::charge(name, used, run.delivered_count()))
-        .collect()
+) -> Vec<Usage> {
+    let named = pids.iter().map(|NamedPid { name, pid }| (&name[..], *pid));
+    let processes = named.chain([("loadtest", std::process::id())]);
+    let used = before.iter().zip(after).map(|(before, after)| {
+        let (before, after) = (before.as_ref().ok()?, after.as_ref().ok()?);
+        after.checked_sub(*before)
+    });
+    let usage = |((name, pid), used)| Usage::charge(name, pid, used, run.delivered_count());
+    processes.zip(used).map(usage).collect()
 }
 
 fn report(
@@ -279,7 +276,7 @@ fn report(
     run: &Run,
     cut_off: BTreeMap<String, u64>,
     history: Option<History>,
-    cpu: Vec<Cpu>,
+    mut processes: Vec<Usage>,
 ) -> Report {
     let mut faults = Faults::default();
     for room in 0..run.rooms() {
@@ -289,24 +286,25 @@ fn report(
     // The last message takes its share of the time too.
     let share = 1.0 / run.schedule.rate;
     let per_second = |count: u64, time: Duration| count as f64 / (time.as_secs_f64() + share);
-    let unread = history
-        .as_ref()
-        .is_some_and(|history| !history.unread.is_empty());
-    let all_sent = run.sent_count() == load.messages;
-    Report {
-        ok: faults.is_clean() && cut_off.is_empty() && !unread && all_sent,
+    let mut report = Report {
         sent: run.sent_count(),
         sent_per_second: per_second(run.sent_count(), run.sending()),
         delivered: run.delivered_count(),
         delivered_per_second: per_second(run.delivered_count(), run.delivering()),
-        send_to_receive_us: Percentiles::of(&latencies.receive),
-        send_to_receipt_us: Percentiles::of(&latencies.receipt),
-        late_sends: latencies.lag.len() - latencies.lag.count_between(0, LATE),
-        generator_lag_us: Percentiles::of(&latencies.lag),
-        load,
+        send_to_receive_us: Latency::of(&latencies.receive),
+        send_to_receipt_us: Latency::of(&latencies.receipt),
+        generator: Generator {
+            late_sends: latencies.lag.len() - latencies.lag.count_between(0, LATE),
+            lag_us: Latency::of(&latencies.lag),
+            usage: processes.pop().unwrap_or_default(),
+            bottleneck: None,
+        },
         faults,
         cut_off,
         history,
-        cpu,
-    }
+        processes,
+        ..Report::new("rooms", load)
+    };
+    report.judge();
+    report
 }
