@@ -1,7 +1,6 @@
 //! `loadtest rooms`: connect everybody, send, wait for what is owed, compare with the history.
 
 use std::collections::BTreeMap;
-use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -14,13 +13,13 @@ use uuid::Uuid;
 
 use crate::body::Bodies;
 use crate::client::{User, open, pace};
-use crate::config::{NamedPid, ReceiptAfter, RoomsArgs};
+use crate::config::{ReceiptAfter, RoomsArgs};
 use crate::connection::{ClientError, Connection};
-use crate::cpu;
 use crate::history;
 use crate::ledger::Faults;
 use crate::pass::Pass;
-use crate::report::{Generator, History, LATE, Latency, Load, Report, Usage};
+use crate::process::Watch;
+use crate::report::{Generator, History, LATE, Latency, Load, Report};
 use crate::run::{Run, Schedule, Seating};
 
 /// Connections that are being made, or histories being read, at one time.
@@ -49,6 +48,12 @@ pub(crate) async fn rooms(args: &RoomsArgs) -> Result<Report, Failure> {
         (Some(rooms), _) => Seating::Rooms(rooms),
         (None, size) => Seating::Size(size.unwrap_or(2)),
     };
+    let pids = args
+        .pids
+        .iter()
+        .map(|process| (process.name.clone(), process.pid));
+    let mut watch =
+        Watch::start(pids).map_err(|error| Failure::Other(format!("a thread: {error}")))?;
     let seats = seating.seats(args.users);
     // Names are new in every run, so that an earlier run's messages are not in the rooms.
     let number = Uuid::new_v4().as_fields().0;
@@ -86,7 +91,7 @@ pub(crate) async fn rooms(args: &RoomsArgs) -> Result<Report, Failure> {
     let mut turns = (0..args.users).collect::<Vec<_>>();
     rng.shuffle(&mut turns);
     let schedule = Schedule::new(args.rate, args.duration, seats.len());
-    let before = used(&args.pids);
+    watch.begin();
     let start = Instant::now() + HEAD_START;
     let run = Arc::new(Run::new(start, schedule, bodies, seats, names, &turns));
 
@@ -103,7 +108,7 @@ pub(crate) async fn rooms(args: &RoomsArgs) -> Result<Report, Failure> {
             },
         }
     }
-    let after = used(&args.pids);
+    watch.end();
     if run.done.is_cancelled() {
         sleep(AFTERMATH).await;
     }
@@ -140,13 +145,7 @@ pub(crate) async fn rooms(args: &RoomsArgs) -> Result<Report, Failure> {
         prefix,
         ..Load::default()
     };
-    Ok(report(
-        load,
-        &run,
-        cut_off,
-        history,
-        charges(&args.pids, &before, &after, &run),
-    ))
+    Ok(report(load, &run, cut_off, history, watch))
 }
 
 /// Starts everybody, each with a connection, and the pacer who wakes them. `turns` has a user's number
@@ -247,37 +246,14 @@ async fn compare(
     found
 }
 
-/// What each process has used so far, this one last.
-fn used(pids: &[NamedPid]) -> Vec<io::Result<Duration>> {
-    let named = pids
-        .iter()
-        .map(|NamedPid { pid, .. }| cpu::used(&pid.to_string()));
-    named.chain([cpu::used("self")]).collect()
-}
-
-fn charges(
-    pids: &[NamedPid],
-    before: &[io::Result<Duration>],
-    after: &[io::Result<Duration>],
-    run: &Run,
-) -> Vec<Usage> {
-    let named = pids.iter().map(|NamedPid { name, pid }| (&name[..], *pid));
-    let processes = named.chain([("loadtest", std::process::id())]);
-    let used = before.iter().zip(after).map(|(before, after)| {
-        let (before, after) = (before.as_ref().ok()?, after.as_ref().ok()?);
-        after.checked_sub(*before)
-    });
-    let usage = |((name, pid), used)| Usage::charge(name, pid, used, run.delivered_count());
-    processes.zip(used).map(usage).collect()
-}
-
 fn report(
     load: Load,
     run: &Run,
     cut_off: BTreeMap<String, u64>,
     history: Option<History>,
-    mut processes: Vec<Usage>,
+    watch: Watch,
 ) -> Report {
+    let (processes, own, kernel) = watch.close(run.delivered_count());
     let mut faults = Faults::default();
     for room in 0..run.rooms() {
         faults += run.ledger(room).close();
@@ -296,13 +272,14 @@ fn report(
         generator: Generator {
             late_sends: latencies.lag.len() - latencies.lag.count_between(0, LATE),
             lag_us: Latency::of(&latencies.lag),
-            usage: processes.pop().unwrap_or_default(),
+            usage: own,
             bottleneck: None,
         },
         faults,
         cut_off,
         history,
         processes,
+        kernel: Some(kernel),
         ..Report::new("rooms", load)
     };
     report.judge();

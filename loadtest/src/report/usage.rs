@@ -1,7 +1,5 @@
 //! What processes and the kernel used.
 
-use std::time::Duration;
-
 use serde::{Deserialize, Serialize};
 
 use super::latency::Latency;
@@ -68,21 +66,4 @@ pub(crate) struct Kernel {
     pub slab_bytes: u64,
     /// Of it, what cannot be given back under pressure.
     pub slab_unreclaimable_bytes: u64,
-}
-
-impl Usage {
-    /// Charges what a process used to the deliveries; of its memory nothing is known.
-    pub(crate) fn charge(name: &str, pid: u32, used: Option<Duration>, delivered: u64) -> Self {
-        let seconds = used.map(|used| used.as_secs_f64());
-        let each = seconds
-            .filter(|_| delivered > 0)
-            .map(|all| all * 1e6 / delivered as f64);
-        Self {
-            name: name.to_owned(),
-            pid,
-            cpu_seconds: seconds,
-            us_per_delivery: each,
-            ..Self::default()
-        }
-    }
 }
