@@ -81,7 +81,7 @@ pub(crate) enum Load {
     ///
     /// The first run is what the others are divided by. Where one parameter of the load is another in
     /// each of three or more runs, it is shown how cost grows with it, with the exponent that fits: 1
-    /// is linear.
+    /// is linear. One file alone is shown as it was when it ran.
     ///
     /// Exit code 0: they are compared. 64: a flag or a file is wrong.
     #[command(after_help = compare::EXAMPLES)]

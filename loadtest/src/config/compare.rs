@@ -14,8 +14,9 @@ Examples:
 /// Flags of `loadtest compare`.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct CompareArgs {
-    /// Reports that --json has written; the others are compared with the first.
-    #[arg(value_name = "FILE", required = true, num_args = 2..)]
+    /// Reports that --json has written; the others are compared with the first, and one alone is shown
+    /// again.
+    #[arg(value_name = "FILE", required = true, num_args = 1..)]
     pub reports: Vec<PathBuf>,
 
     /// What cost is to be shown over; without it, the first of these that differs in all of three or

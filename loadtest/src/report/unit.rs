@@ -29,6 +29,9 @@ const LARGE: f64 = 1e7;
 impl Unit {
     /// A value for people: three digits and a multiple of the unit; `-` for what is no number.
     pub(crate) fn show(self, value: f64) -> String {
+        if !value.is_finite() {
+            return "-".to_owned();
+        }
         let (divisor, suffix) = self.multiple(value);
         let shown = value / divisor;
         let magnitude = shown.abs();

@@ -19,6 +19,10 @@ const ROWS: usize = 6;
 /// The least that a logarithmic axis goes over.
 const SPAN: f64 = 10.0;
 
+/// What a logarithmic axis can show. Beyond are numbers that cannot be multiplied.
+const LEAST: f64 = 1e-290;
+const GREATEST: f64 = 1e290;
+
 /// About how wide a character is.
 pub(super) const CHARACTER: f64 = 6.9;
 
@@ -145,6 +149,10 @@ impl Range {
                 (from, to) = (from / lacking, to * lacking);
             }
         }
+        if axis.scale != Scale::Linear {
+            (from, to) = (from.clamp(LEAST, GREATEST), to.clamp(LEAST, GREATEST));
+            (from, to) = (from.min(GREATEST / SPAN), to.max(LEAST * SPAN));
+        }
         Self {
             scale: axis.scale,
             from,
@@ -164,7 +172,7 @@ impl Range {
                 (value.ln() - self.from.ln()) / (self.to.ln() - self.from.ln())
             }
         };
-        part.is_finite().then_some(part)
+        part.is_finite().then_some(part.clamp(0.0, 1.0))
     }
 }
 

@@ -29,6 +29,13 @@ struct Compared {
 pub(crate) fn compare(args: &CompareArgs) -> Result<(), Failure> {
     let reports = args.reports.iter().map(|path| Report::open(path));
     let reports = reports.collect::<Result<Vec<_>, _>>()?;
+    if let [report] = &reports[..] {
+        report.save(None, args.html.as_deref())?;
+        if let Some(path) = &args.markdown {
+            write("--markdown", path, report.markdown())?;
+        }
+        return print(&format!("{report}\n"));
+    }
     let names = args.reports.iter().enumerate();
     let names = names.map(|(at, path)| letter(at) + " " + &stem(path));
     let growths = grown::growths(&reports, args.over);
