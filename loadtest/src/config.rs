@@ -13,9 +13,11 @@ use crate::pass::PassArgs;
 
 mod attack;
 mod chaos;
+mod compare;
 
 pub(crate) use attack::{AttackArgs, Program};
 pub(crate) use chaos::ChaosArgs;
+pub(crate) use compare::{CompareArgs, Parameter};
 
 /// Sends messages to Roomcast at a fixed rate, measures how long they take, and proves that none
 /// was lost, doubled or out of order.
@@ -74,6 +76,16 @@ pub(crate) enum Load {
     /// that is needed is missing, or the server could not be reached.
     #[command(after_help = attack::EXAMPLES)]
     Attack(Box<AttackArgs>),
+
+    /// Runs beside each other, from the files that --json has written.
+    ///
+    /// The first run is what the others are divided by. Where one parameter of the load is another in
+    /// each of three or more runs, it is shown how cost grows with it, with the exponent that fits: 1
+    /// is linear. One file alone is shown as it was when it ran.
+    ///
+    /// Exit code 0: they are compared. 64: a flag or a file is wrong.
+    #[command(after_help = compare::EXAMPLES)]
+    Compare(Box<CompareArgs>),
 }
 
 const EXAMPLES: &str = "\
@@ -161,6 +173,10 @@ pub(crate) struct RoomsArgs {
     /// Write the result as JSON to this file too.
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
+
+    /// Write the result, with plots, as one page of HTML to this file too.
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
 }
 
 /// What a receipt waits for.

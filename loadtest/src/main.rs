@@ -6,10 +6,10 @@ mod chaos;
 mod client;
 mod config;
 mod connection;
-mod cpu;
 mod history;
 mod ledger;
 mod pass;
+mod process;
 mod report;
 mod run;
 mod scenario;
@@ -25,6 +25,7 @@ async fn main() {
         match load {
             Load::Rooms(args) => rooms(&args).await,
             Load::Chaos(args) => chaos::chaos(&args).await,
+            Load::Compare(args) => report::compare(&args),
             Load::Attack(args) => attack::attack(&args).await,
         }
     })
@@ -34,12 +35,10 @@ async fn main() {
 async fn rooms(args: &RoomsArgs) -> Result<(), Failure> {
     let report = scenario::rooms(args).await?;
     println!("{report}");
-    if let Some(path) = &args.json {
-        report.save(path)?;
-    }
+    report.save(args.json.as_deref(), args.html.as_deref())?;
     if report.ok {
         Ok(())
     } else {
-        Err(Failure::Other(report.wrong()))
+        Err(Failure::Other(report.wrong.join("; ")))
     }
 }

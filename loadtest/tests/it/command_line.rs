@@ -42,6 +42,7 @@ async fn a_wrong_flag_ends_with_64_and_says_what_is_right() {
             ],
             "gateway=4711",
         ),
+        (&["compare"], "FILE"),
         (&["chaos", "--rounds", "0"], "--rounds"),
         (&["chaos", "--duration", "5s"], "--gateway"),
         (
@@ -118,7 +119,12 @@ async fn help_teaches_every_flag() {
                 "--seed",
                 "--pid",
                 "--json",
+                "--html",
             ][..],
+        ),
+        (
+            "compare",
+            &["FILE", "--over", "--html", "--markdown", "Exit code 0"],
         ),
         (
             "chaos",

@@ -92,9 +92,9 @@ async fn a_server_that_keeps_its_promises_gives_a_clean_run() {
         assert_eq!(report["history"]["messages"], 100);
         assert_eq!(report["send_to_receive_us"]["count"], 300);
         assert_eq!(report["send_to_receipt_us"]["count"], 100);
-        assert_eq!(report["cpu"][0]["name"], "roomcast");
+        assert_eq!(report["processes"][0]["name"], "roomcast");
         assert!(
-            report["cpu"][0]["us_per_delivery"].as_f64().is_some(),
+            report["processes"][0]["us_per_delivery"].as_f64().is_some(),
             "{report:#}"
         );
     }
