@@ -96,6 +96,10 @@ pub(crate) async fn play(
             let busy = used.map(|(now, then)| now.saturating_sub(*then).as_secs_f64() / elapsed);
             played.busy = busy.collect();
         }
+        if field.open_count() == 0 {
+            // Nobody is left who could send.
+            run.hush.cancel();
+        }
         let is_over = ended.is_some_and(|ended| now > ended + manner.settle);
         let is_empty = ended.is_some() && field.open_count() == 0;
         if is_over || is_empty || run.is_settled() && ended.is_some() {
@@ -109,7 +113,7 @@ pub(crate) async fn play(
         played.series.push(interval);
         played.backlogs.push(run.backlog());
     }
-    let elapsed = began.elapsed().as_secs_f64();
+    let elapsed = (ended.unwrap_or_else(Instant::now) - began).as_secs_f64();
     let sender = pacer.join().unwrap_or_default();
     played.busy.push(sender.as_secs_f64() / elapsed);
     if run.is_settled() {

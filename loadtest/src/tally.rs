@@ -24,7 +24,7 @@ pub(crate) struct Window {
     pub delivered: u64,
     /// Deliveries and receipts that were owed.
     pub paid: u64,
-    /// When the newest message left, and the newest delivery came, since the start.
+    /// When the newest message left, since the start.
     pub sending: Duration,
     /// When the newest delivery came, since the start.
     pub delivering: Duration,

@@ -13,3 +13,4 @@ mod killed;
 mod pass;
 mod processes;
 mod proxy;
+mod scenarios;
