@@ -7,6 +7,7 @@ use clap::{Parser, Subcommand};
 
 mod attack;
 mod chaos;
+mod compare;
 mod crowd;
 mod idle;
 mod load;
@@ -17,6 +18,7 @@ mod target;
 
 pub(crate) use attack::{AttackArgs, Program};
 pub(crate) use chaos::ChaosArgs;
+pub(crate) use compare::{CompareArgs, Parameter};
 pub(crate) use crowd::{CrowdArgs, OutputArgs, ReceiptAfter};
 pub(crate) use idle::IdleArgs;
 pub(crate) use load::FanoutArgs;
@@ -126,6 +128,16 @@ pub(crate) enum Load {
     /// that is needed is missing, or the server could not be reached.
     #[command(after_help = attack::EXAMPLES)]
     Attack(Box<AttackArgs>),
+
+    /// Runs beside each other, from the files that --json has written.
+    ///
+    /// The first run is what the others are divided by. Where one parameter of the load is another in
+    /// each of three or more runs, it is shown how cost grows with it, with the exponent that fits: 1
+    /// is linear. One file alone is shown as it was when it ran.
+    ///
+    /// Exit code 0: they are compared. 64: a flag or a file is wrong.
+    #[command(after_help = compare::EXAMPLES)]
+    Compare(Box<CompareArgs>),
 }
 
 /// A gateway: `ws://HOST:PORT/PATH`, or `wss://` for TLS.

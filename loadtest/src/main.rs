@@ -48,6 +48,7 @@ async fn main() {
             Load::Ramp(args) => finish(&ramp::run(&args).await?, &args.output),
             Load::Soak(args) => finish(&soak::run(&args).await?, &args.load.output),
             Load::Chaos(args) => chaos::chaos(&args).await,
+            Load::Compare(args) => report::compare(&args),
             Load::Attack(args) => attack::attack(&args).await,
         }
     })
@@ -57,9 +58,7 @@ async fn main() {
 /// Shows a report, and ends with what it says.
 fn finish(report: &Report, output: &OutputArgs) -> Result<(), Failure> {
     println!("{report}");
-    if let Some(path) = &output.json {
-        report.save(path)?;
-    }
+    report.save(output.json.as_deref(), output.html.as_deref())?;
     if !report.ok {
         return Err(Failure::Other(report.wrong.join("; ")));
     }

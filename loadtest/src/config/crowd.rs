@@ -71,6 +71,10 @@ pub(crate) struct OutputArgs {
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
 
+    /// Write the result, with plots, as one page of HTML to this file too.
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
+
     /// Show a line of progress on stderr each interval, also where that is no terminal.
     #[arg(long, conflicts_with = "quiet")]
     pub progress: bool,
@@ -125,6 +129,7 @@ impl Default for OutputArgs {
             name: None,
             interval: Duration::from_secs(1),
             json: None,
+            html: None,
             progress: false,
             quiet: true,
             strict: false,

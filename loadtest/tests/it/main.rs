@@ -14,3 +14,4 @@ mod pass;
 mod processes;
 mod proxy;
 mod scenarios;
+mod report;
