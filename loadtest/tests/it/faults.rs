@@ -125,3 +125,33 @@ async fn each_damage_on_the_way_is_reported_as_what_it_is() {
         assert_eq!(report["ok"], expected.is_empty());
     }
 }
+
+#[tokio::test]
+async fn what_is_lost_doubled_or_out_of_order_shows_where_ids_are_not_ours_too() {
+    let server = Server::start();
+    for (damage, fault) in [
+        (Damage::Drop, "lost"),
+        (Damage::Repeat, "duplicated"),
+        (Damage::Swap, "reordered"),
+    ] {
+        let url = proxy::start(server.process.ready().await, "MESSAGE", 20, damage).await;
+        // One sender, so that what follows is its own next message.
+        let (code, report) = load(&[
+            "--gateway",
+            &url,
+            "--settle",
+            "3s",
+            "--server",
+            "rabbitmq",
+            "--send-to",
+            "/app/rooms/{room}",
+            "--subscribe-to",
+            "/topic/rooms/{room}",
+            "--senders",
+            "1",
+        ])
+        .await;
+        assert_eq!(faults(&report), [(fault, 1)], "{damage:?}");
+        assert_eq!(code, Some(1), "{damage:?}");
+    }
+}
