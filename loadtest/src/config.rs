@@ -13,9 +13,11 @@ use crate::pass::PassArgs;
 
 mod attack;
 mod chaos;
+mod floor;
 
 pub(crate) use attack::{AttackArgs, Program};
 pub(crate) use chaos::ChaosArgs;
+pub(crate) use floor::FloorArgs;
 
 /// Sends messages to Roomcast at a fixed rate, measures how long they take, and proves that none
 /// was lost, doubled or out of order.
@@ -74,6 +76,18 @@ pub(crate) enum Load {
     /// that is needed is missing, or the server could not be reached.
     #[command(after_help = attack::EXAMPLES)]
     Attack(Box<AttackArgs>),
+
+    /// A server that hands messages on at the least cost that this system allows, to compare with.
+    ///
+    /// One thread, one non-blocking write of a finished frame for each member of a room, and nothing
+    /// else: no queue, no broker, no store, no heart-beats and no checks. A member that does not take
+    /// a frame at once is cut off. It understands CONNECT, SUBSCRIBE, UNSUBSCRIBE, SEND and DISCONNECT
+    /// of STOMP 1.2 over WebSocket, each frame in one message; a room is what follows the last slash of
+    /// a destination. What other servers cost above it is what their promises cost.
+    ///
+    /// It prints its address and process id, and serves until it is ended.
+    #[command(after_help = floor::EXAMPLES)]
+    Floor(FloorArgs),
 }
 
 const EXAMPLES: &str = "\

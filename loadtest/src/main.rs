@@ -7,6 +7,7 @@ mod client;
 mod config;
 mod connection;
 mod cpu;
+mod floor;
 mod history;
 mod ledger;
 mod pass;
@@ -26,6 +27,7 @@ async fn main() {
             Load::Rooms(args) => rooms(&args).await,
             Load::Chaos(args) => chaos::chaos(&args).await,
             Load::Attack(args) => attack::attack(&args).await,
+            Load::Floor(args) => floor::floor(&args),
         }
     })
     .await
