@@ -17,7 +17,7 @@
 
 use std::ops::AddAssign;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use shared::message::MessageId;
 
 /// How many faults of one room are described in words.
@@ -61,7 +61,7 @@ struct Member {
 }
 
 /// What went wrong, counted. All zeros is the only good result.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Faults {
     /// Deliveries that never came: a sent message counts once for each member who missed it.
     pub lost: u64,

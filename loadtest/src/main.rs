@@ -6,11 +6,11 @@ mod chaos;
 mod client;
 mod config;
 mod connection;
-mod cpu;
 mod floor;
 mod history;
 mod ledger;
 mod pass;
+mod process;
 mod report;
 mod run;
 mod scenario;
@@ -42,6 +42,6 @@ async fn rooms(args: &RoomsArgs) -> Result<(), Failure> {
     if report.ok {
         Ok(())
     } else {
-        Err(Failure::Other(report.wrong()))
+        Err(Failure::Other(report.wrong.join("; ")))
     }
 }

@@ -1,7 +1,6 @@
 //! `loadtest rooms`: connect everybody, send, wait for what is owed, compare with the history.
 
 use std::collections::BTreeMap;
-use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -14,13 +13,13 @@ use uuid::Uuid;
 
 use crate::body::Bodies;
 use crate::client::{User, open, pace};
-use crate::config::{NamedPid, ReceiptAfter, RoomsArgs};
+use crate::config::{ReceiptAfter, RoomsArgs};
 use crate::connection::{ClientError, Connection};
-use crate::cpu;
 use crate::history;
 use crate::ledger::Faults;
 use crate::pass::Pass;
-use crate::report::{Cpu, History, LATE, Load, Percentiles, Report};
+use crate::process::Watch;
+use crate::report::{Generator, History, LATE, Latency, Load, Report};
 use crate::run::{Run, Schedule, Seating};
 
 /// Connections that are being made, or histories being read, at one time.
@@ -49,6 +48,12 @@ pub(crate) async fn rooms(args: &RoomsArgs) -> Result<Report, Failure> {
         (Some(rooms), _) => Seating::Rooms(rooms),
         (None, size) => Seating::Size(size.unwrap_or(2)),
     };
+    let pids = args
+        .pids
+        .iter()
+        .map(|process| (process.name.clone(), process.pid));
+    let mut watch =
+        Watch::start(pids).map_err(|error| Failure::Other(format!("a thread: {error}")))?;
     let seats = seating.seats(args.users);
     // Names are new in every run, so that an earlier run's messages are not in the rooms.
     let number = Uuid::new_v4().as_fields().0;
@@ -86,7 +91,7 @@ pub(crate) async fn rooms(args: &RoomsArgs) -> Result<Report, Failure> {
     let mut turns = (0..args.users).collect::<Vec<_>>();
     rng.shuffle(&mut turns);
     let schedule = Schedule::new(args.rate, args.duration, seats.len());
-    let before = used(&args.pids);
+    watch.begin();
     let start = Instant::now() + HEAD_START;
     let run = Arc::new(Run::new(start, schedule, bodies, seats, names, &turns));
 
@@ -103,7 +108,7 @@ pub(crate) async fn rooms(args: &RoomsArgs) -> Result<Report, Failure> {
             },
         }
     }
-    let after = used(&args.pids);
+    watch.end();
     if run.done.is_cancelled() {
         sleep(AFTERMATH).await;
     }
@@ -135,17 +140,12 @@ pub(crate) async fn rooms(args: &RoomsArgs) -> Result<Report, Failure> {
         messages: run.schedule.messages as u64,
         duration_seconds: args.duration.as_secs_f64(),
         body_bytes: args.body_bytes,
-        receipt_after: args.receipt_after.map(|after| after.as_str()),
+        receipt_after: args.receipt_after.map(|after| after.as_str().to_owned()),
         seed: args.seed,
         prefix,
+        ..Load::default()
     };
-    Ok(report(
-        load,
-        &run,
-        cut_off,
-        history,
-        charges(&args.pids, &before, &after, &run),
-    ))
+    Ok(report(load, &run, cut_off, history, watch))
 }
 
 /// Starts everybody, each with a connection, and the pacer who wakes them. `turns` has a user's number
@@ -246,41 +246,14 @@ async fn compare(
     found
 }
 
-/// What each process has used so far, this one last.
-fn used(pids: &[NamedPid]) -> Vec<io::Result<Duration>> {
-    let named = pids
-        .iter()
-        .map(|NamedPid { pid, .. }| cpu::used(&pid.to_string()));
-    named.chain([cpu::used("self")]).collect()
-}
-
-fn charges(
-    pids: &[NamedPid],
-    before: &[io::Result<Duration>],
-    after: &[io::Result<Duration>],
-    run: &Run,
-) -> Vec<Cpu> {
-    let names = pids.iter().map(|pid| &pid.name[..]).chain(["loadtest"]);
-    let used = before
-        .iter()
-        .zip(after)
-        .map(|(before, after)| match (before, after) {
-            (Ok(before), Ok(after)) => after.checked_sub(*before),
-            _ => None,
-        });
-    names
-        .zip(used)
-        .map(|(name, used)| Cpu::charge(name, used, run.delivered_count()))
-        .collect()
-}
-
 fn report(
     load: Load,
     run: &Run,
     cut_off: BTreeMap<String, u64>,
     history: Option<History>,
-    cpu: Vec<Cpu>,
+    watch: Watch,
 ) -> Report {
+    let (processes, own, kernel) = watch.close(run.delivered_count());
     let mut faults = Faults::default();
     for room in 0..run.rooms() {
         faults += run.ledger(room).close();
@@ -289,24 +262,26 @@ fn report(
     // The last message takes its share of the time too.
     let share = 1.0 / run.schedule.rate;
     let per_second = |count: u64, time: Duration| count as f64 / (time.as_secs_f64() + share);
-    let unread = history
-        .as_ref()
-        .is_some_and(|history| !history.unread.is_empty());
-    let all_sent = run.sent_count() == load.messages;
-    Report {
-        ok: faults.is_clean() && cut_off.is_empty() && !unread && all_sent,
+    let mut report = Report {
         sent: run.sent_count(),
         sent_per_second: per_second(run.sent_count(), run.sending()),
         delivered: run.delivered_count(),
         delivered_per_second: per_second(run.delivered_count(), run.delivering()),
-        send_to_receive_us: Percentiles::of(&latencies.receive),
-        send_to_receipt_us: Percentiles::of(&latencies.receipt),
-        late_sends: latencies.lag.len() - latencies.lag.count_between(0, LATE),
-        generator_lag_us: Percentiles::of(&latencies.lag),
-        load,
+        send_to_receive_us: Latency::of(&latencies.receive),
+        send_to_receipt_us: Latency::of(&latencies.receipt),
+        generator: Generator {
+            late_sends: latencies.lag.len() - latencies.lag.count_between(0, LATE),
+            lag_us: Latency::of(&latencies.lag),
+            usage: own,
+            bottleneck: None,
+        },
         faults,
         cut_off,
         history,
-        cpu,
-    }
+        processes,
+        kernel: Some(kernel),
+        ..Report::new("rooms", load)
+    };
+    report.judge();
+    report
 }

@@ -18,7 +18,7 @@ use crate::config::GatewayUrl;
 use crate::connection::{ClientError, Connection};
 use crate::ledger::Faults;
 use crate::pass::Pass;
-use crate::report::Percentiles;
+use crate::report::Latency;
 use crate::run::{Run, Schedule, Seating};
 use crate::scenario;
 
@@ -50,11 +50,11 @@ const LEAVING: Duration = Duration::from_secs(10);
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Seen {
     /// From when a message was due to its delivery, in microseconds.
-    pub send_to_receive_us: Percentiles,
+    pub send_to_receive_us: Latency,
     /// From when a newcomer was due to CONNECTED, in microseconds.
-    pub connect_us: Percentiles,
+    pub connect_us: Latency,
     /// From when a message was due to its being sent, in microseconds: what this program adds.
-    pub generator_lag_us: Percentiles,
+    pub generator_lag_us: Latency,
     /// Newcomers who were not let in, by reason.
     pub refused: BTreeMap<String, u64>,
 }
@@ -139,7 +139,7 @@ impl Honest {
             since
                 .subtract(before)
                 .expect("a histogram has all that it had before");
-            Percentiles::of(&since)
+            Latency::of(&since)
         };
         let send_to_receive_us = since(&now.receive, &self.receive);
         let generator_lag_us = since(&now.lag, &self.lag);
@@ -149,7 +149,7 @@ impl Honest {
         let Door { times, refused } = std::mem::replace(&mut *door, Door::new());
         Seen {
             send_to_receive_us,
-            connect_us: Percentiles::of(&times),
+            connect_us: Latency::of(&times),
             generator_lag_us,
             refused,
         }

@@ -8,7 +8,7 @@ use shared::exit::Failure;
 use super::honest::Seen;
 use super::row::Row;
 use crate::chaos::table::print;
-use crate::report::Percentiles;
+use crate::report::Latency;
 
 /// How many ways in which connections ended are told.
 const ENDS: usize = 4;
@@ -142,7 +142,7 @@ fn cells(row: &Row) -> [String; COLUMNS + 1] {
         octets.map_or_else(none, |octets| format!("{:.1}", octets as f64 / 1_048_576.0))
     };
     let memory = row.memory;
-    let pair = |of: fn(&Seen) -> Percentiles| {
+    let pair = |of: fn(&Seen) -> &Latency| {
         let [peace, attacked] = [&row.peace, &row.attacked].map(|seen| {
             let times = seen.as_ref().map(of).filter(|times| times.count > 0);
             times.map_or_else(none, |times| milliseconds(times.p99))
@@ -163,9 +163,9 @@ fn cells(row: &Row) -> [String; COLUMNS + 1] {
         row.descriptors.map_or_else(none, |all| {
             format!("{}/{}/{}", all.before, all.during, all.after)
         }),
-        pair(|seen| seen.send_to_receive_us),
+        pair(|seen| &seen.send_to_receive_us),
         row.ratio().map_or_else(none, |ratio| format!("{ratio:.2}")),
-        pair(|seen| seen.connect_us),
+        pair(|seen| &seen.connect_us),
     ]
 }
 
