@@ -6,6 +6,7 @@ mod chaos;
 mod client;
 mod config;
 mod connection;
+mod figures;
 mod floor;
 mod history;
 mod ledger;
@@ -28,6 +29,8 @@ async fn main() {
             Load::Chaos(args) => chaos::chaos(&args).await,
             Load::Attack(args) => attack::attack(&args).await,
             Load::Floor(args) => floor::floor(&args),
+            Load::Figures(args) => figures::figures(&args).await,
+            Load::Insert(args) => figures::insert::insert(&args).await,
         }
     })
     .await
