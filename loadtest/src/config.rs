@@ -13,11 +13,13 @@ use crate::pass::PassArgs;
 
 mod attack;
 mod chaos;
+mod compare;
 mod figures;
 mod floor;
 
 pub(crate) use attack::{AttackArgs, Program};
 pub(crate) use chaos::ChaosArgs;
+pub(crate) use compare::{CompareArgs, Parameter};
 pub(crate) use figures::{FiguresArgs, InsertArgs, Set};
 pub(crate) use floor::FloorArgs;
 
@@ -106,6 +108,16 @@ pub(crate) enum Load {
     /// Writes documents by insert_many as fast as they go: what the persister is compared with.
     #[command(hide = true)]
     Insert(InsertArgs),
+
+    /// Runs beside each other, from the files that --json has written.
+    ///
+    /// The first run is what the others are divided by. Where one parameter of the load is another in
+    /// each of three or more runs, it is shown how cost grows with it, with the exponent that fits: 1
+    /// is linear. One file alone is shown as it was when it ran.
+    ///
+    /// Exit code 0: they are compared. 64: a flag or a file is wrong.
+    #[command(after_help = compare::EXAMPLES)]
+    Compare(Box<CompareArgs>),
 }
 
 const EXAMPLES: &str = "\
@@ -193,6 +205,10 @@ pub(crate) struct RoomsArgs {
     /// Write the result as JSON to this file too.
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
+
+    /// Write the result, with plots, as one page of HTML to this file too.
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
 }
 
 /// What a receipt waits for.

@@ -27,6 +27,7 @@ async fn main() {
         match load {
             Load::Rooms(args) => rooms(&args).await,
             Load::Chaos(args) => chaos::chaos(&args).await,
+            Load::Compare(args) => report::compare(&args),
             Load::Attack(args) => attack::attack(&args).await,
             Load::Floor(args) => floor::floor(&args),
             Load::Figures(args) => figures::figures(&args).await,
@@ -39,9 +40,7 @@ async fn main() {
 async fn rooms(args: &RoomsArgs) -> Result<(), Failure> {
     let report = scenario::rooms(args).await?;
     println!("{report}");
-    if let Some(path) = &args.json {
-        report.save(path)?;
-    }
+    report.save(args.json.as_deref(), args.html.as_deref())?;
     if report.ok {
         Ok(())
     } else {

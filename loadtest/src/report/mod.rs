@@ -4,6 +4,7 @@
 //! measured is `None`, and not 0.
 
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::fs;
 use std::path::Path;
 
@@ -12,19 +13,33 @@ use shared::exit::Failure;
 
 use crate::ledger::Faults;
 
+mod chart;
+mod compare;
+mod escape;
+mod growth;
 mod latency;
 mod load;
 mod machine;
+mod page;
 mod series;
 mod step;
+mod table;
+mod tables;
 mod text;
+mod unit;
 mod usage;
 
+pub(crate) use chart::{Axis, Chart, Line};
+pub(crate) use compare::compare;
+pub(crate) use growth::Growth;
 pub(crate) use latency::Latency;
 pub(crate) use load::Load;
 pub(crate) use machine::Machine;
+pub(crate) use page::{page, section};
 pub(crate) use series::{Interval, Sample};
-pub(crate) use step::{Figure, Step, StepPlot, Unit};
+pub(crate) use step::{Figure, Step, StepPlot};
+pub(crate) use table::Table;
+pub(crate) use unit::Unit;
 pub(crate) use usage::{Generator, Kernel, KernelMemory, Usage};
 
 /// A send this much later than it was due is counted as late, in microseconds.
@@ -152,13 +167,36 @@ impl Report {
         self.ok = wrong.is_empty();
     }
 
-    /// Writes it as JSON.
+    /// Reads what [`Report::save`] has written.
     ///
     /// # Errors
-    /// [`Failure`] when the file cannot be written.
-    pub(crate) fn save(&self, path: &Path) -> Result<(), Failure> {
-        let json = serde_json::to_string_pretty(self).expect("a report has no impossible keys");
-        fs::write(path, json + "\n")
-            .map_err(|error| Failure::Other(format!("--json: {}: {error}", path.display())))
+    /// [`Failure::Config`] when there is no such file, or no report in it.
+    pub(crate) fn open(path: &Path) -> Result<Self, Failure> {
+        let wrong = |error: &dyn Display| Failure::Config(format!("{}: {error}", path.display()));
+        let json = fs::read(path).map_err(|error| wrong(&error))?;
+        serde_json::from_slice(&json)
+            .map_err(|error| wrong(&format_args!("no report of loadtest: {error}")))
     }
+
+    /// Writes it as JSON, and as a page, to the files that are asked for.
+    ///
+    /// # Errors
+    /// [`Failure`] when a file cannot be written.
+    pub(crate) fn save(&self, json: Option<&Path>, html: Option<&Path>) -> Result<(), Failure> {
+        if let Some(path) = json {
+            let text = serde_json::to_string_pretty(self);
+            let text = text.expect("a report has no impossible keys");
+            write("--json", path, text + "\n")?;
+        }
+        html.map_or(Ok(()), |path| write("--html", path, self.page()))
+    }
+}
+
+/// Writes a file that a flag names.
+///
+/// # Errors
+/// [`Failure`] when it cannot be written.
+pub(crate) fn write(flag: &str, path: &Path, text: String) -> Result<(), Failure> {
+    fs::write(path, text)
+        .map_err(|error| Failure::Other(format!("{flag}: {}: {error}", path.display())))
 }

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::unit::Unit;
+
 /// A step of a run.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Step {
@@ -23,27 +25,6 @@ pub(crate) struct Figure {
     pub unit: Unit,
     /// So much.
     pub value: f64,
-}
-
-/// What is counted.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum Unit {
-    /// Things.
-    #[default]
-    Count,
-    /// Things a second.
-    PerSecond,
-    /// Microseconds.
-    Microseconds,
-    /// Seconds.
-    Seconds,
-    /// Octets.
-    Bytes,
-    /// Cores that are busy.
-    Cores,
-    /// One figure divided by another.
-    Ratio,
 }
 
 /// Which figures of the steps are plotted.

@@ -1,74 +1,51 @@
-//! A report for a terminal.
+//! A report for a terminal, and for Markdown.
 
 use std::fmt;
 
-use super::{History, LATE, Load, Report, Usage};
+use super::Report;
+use super::table::Table;
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Load {
-            users,
-            rooms,
-            gateways,
-            rate,
-            body_bytes,
-            ..
-        } = &self.load;
-        writeln!(
-            f,
-            "{users} users in {rooms} rooms over {} gateway(s), {body_bytes}-octet bodies",
-            gateways.len(),
-        )?;
-        writeln!(
-            f,
-            "sent              {:>10}   {:.1}/s (wanted {rate}/s)",
-            self.sent, self.sent_per_second,
-        )?;
-        writeln!(
-            f,
-            "delivered         {:>10}   {:.1}/s",
-            self.delivered, self.delivered_per_second,
-        )?;
-        writeln!(
-            f,
-            "milliseconds      {:>10} {:>10} {:>10} {:>10}",
-            "p50", "p99", "p99.9", "max",
-        )?;
-        for (name, times) in [
-            ("send → receive", &self.send_to_receive_us),
-            ("send → receipt", &self.send_to_receipt_us),
-            ("generator's lag", &self.generator.lag_us),
-        ] {
-            write!(f, "{name:<18}")?;
-            for time in [times.p50, times.p99, times.p999, times.max] {
-                write!(f, "{:>10.3} ", time as f64 / 1000.0)?;
-            }
-            writeln!(f)?;
+        write!(f, "{}", self.scenario)?;
+        if let Some(target) = &self.target {
+            write!(f, " on {target}")?;
         }
-        writeln!(
-            f,
-            "late sends        {:>10}   (more than {} ms after they were due)",
-            self.generator.late_sends,
-            LATE / 1000,
-        )?;
-        for usage in self.processes.iter().chain([&self.generator.usage]) {
-            let Usage { name, .. } = usage;
-            match (usage.cpu_seconds, usage.us_per_delivery) {
-                (Some(all), Some(each)) => {
-                    writeln!(f, "CPU {name:<14}{each:>10.1} µs per delivery ({all:.2} s)")?;
-                }
-                _ => writeln!(f, "CPU {name:<14}{:>10}", "unknown")?,
-            }
+        writeln!(f, ": {}", self.summary())?;
+        writeln!(f, "{}\n", self.machine.summary())?;
+        for table in self.tables() {
+            writeln!(f, "{}", table.text())?;
         }
-        if let Some(History {
-            rooms, messages, ..
-        }) = &self.history
-        {
-            writeln!(f, "history           {messages:>10}   in {rooms} rooms")?;
+        for note in self.remarks() {
+            writeln!(f, "{note}")?;
         }
-        match self.ok {
-            true => write!(f, "nothing lost, doubled, out of order or without receipt"),
-            false => write!(f, "WRONG: {}", self.wrong.join("; ")),
-        }
+        write!(f, "{}", self.verdict())
+    }
+}
+
+impl Report {
+    /// For Markdown: the same.
+    pub(super) fn markdown(&self) -> String {
+        let heads = [self.title(), self.summary(), self.machine.summary()];
+        let tables = self.tables().into_iter().map(|table| table.markdown());
+        let remarks = self.remarks().into_iter().chain([self.verdict()]);
+        let parts = heads.into_iter().chain(tables).chain(remarks);
+        let parts = parts.map(|part| part.trim_end().to_owned());
+        parts.collect::<Vec<_>>().join("\n\n") + "\n"
+    }
+
+    /// All that it has, in the order in which it is read.
+    fn tables(&self) -> Vec<Table> {
+        let mut tables = vec![self.throughput_table(), self.latency_table()];
+        tables.push(self.usage_table());
+        tables.extend(self.kernel_table());
+        tables.extend(Some(self.step_table()).filter(|table| !table.rows.is_empty()));
+        tables
+    }
+
+    fn remarks(&self) -> Vec<String> {
+        let why = self.generator.bottleneck.iter();
+        let why = why.map(|why| format!("the generator was the bottleneck: {why}"));
+        self.notes.iter().cloned().chain(why).collect()
     }
 }
