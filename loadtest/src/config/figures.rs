@@ -60,6 +60,12 @@ pub(crate) enum Set {
     Stored,
     /// The persister beside a bare loop of inserts.
     Persister,
+    /// Memory of idle connections, and what is given back.
+    Memory,
+    /// 150,000 idle connections.
+    Many,
+    /// Cost against connections, rooms, members, gateways and persisters.
+    Growth,
 }
 
 /// Flags of `loadtest insert`.

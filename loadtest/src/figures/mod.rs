@@ -4,8 +4,12 @@
 //! tables, targets and plots. Loads are this program in processes of their own, so that what making
 //! figures costs is not in them.
 
+mod crowd;
+mod growth;
 pub(crate) mod insert;
+mod many;
 mod measure;
+mod memory;
 mod persister;
 mod publish;
 mod saturation;
@@ -110,6 +114,9 @@ async fn play(stage: &Stage, set: Set) -> (Sheet, bool) {
             Set::Saturation => saturation::saturation(stage, sheet_of).await,
             Set::Stored => stored::stored(stage, sheet_of).await,
             Set::Persister => persister::persister(stage, sheet_of).await,
+            Set::Memory => memory::memory(stage, sheet_of).await,
+            Set::Many => many::many(stage, sheet_of).await,
+            Set::Growth => growth::growth(stage, sheet_of).await,
         }
     };
     // A server that does not start panics, and says why on stderr; the other sets do without it.
@@ -134,6 +141,9 @@ fn about(set: Set) -> &'static str {
         Set::Saturation => saturation::ABOUT,
         Set::Stored => stored::ABOUT,
         Set::Persister => persister::ABOUT,
+        Set::Memory => memory::ABOUT,
+        Set::Many => many::ABOUT,
+        Set::Growth => growth::ABOUT,
     }
 }
 

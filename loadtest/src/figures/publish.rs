@@ -10,7 +10,7 @@ use shared::exit::Failure;
 use super::sheet::{Sheet, plain};
 use crate::chaos::table;
 use crate::config::FiguresArgs;
-use crate::report::Machine;
+use crate::report::{self, Machine, escape};
 
 /// All that was made.
 #[derive(Debug, Serialize)]
@@ -57,11 +57,41 @@ pub(super) fn publish(args: &FiguresArgs, sets: Vec<Sheet>) -> Result<(), Failur
         let json = serde_json::to_string_pretty(&figures).expect("figures have no impossible keys");
         write("--json", path, &(json + "\n"))?;
     }
+    if let Some(path) = &args.html {
+        write("--html", path, &figures.page())?;
+    }
     Ok(())
 }
 
 impl Figures {
-    fn markdown(&self) -> String {
+    fn page(&self) -> String {
+        let mut body = format!(
+            "<header>\n<h1>Figures</h1>\n<p>{}</p>\n</header>\n",
+            escape(&self.described())
+        );
+        for sheet in &self.sets {
+            let mut content = format!("<p>{}</p>\n", escape(&sheet.about));
+            for plot in &sheet.plots {
+                content += &plot.chart().figure();
+            }
+            for table in sheet.all_tables() {
+                let _ = writeln!(content, "<p>{}</p>", escape(&table.caption));
+                let mut html = report::Table::new(table.columns);
+                for row in &table.rows {
+                    html.row(row.iter().map(ToString::to_string));
+                }
+                content += &html.html();
+            }
+            for note in &sheet.notes {
+                let _ = writeln!(content, "<p>{}</p>", escape(note));
+            }
+            body += &report::section(&sheet.name, &sheet.name, &content);
+        }
+        report::page("Figures", &body)
+    }
+
+    /// Where and how it was made, in a sentence.
+    fn described(&self) -> String {
         let Machine {
             cpu,
             cores,
@@ -75,13 +105,17 @@ impl Figures {
             Some(hypervisor) => format!(", a guest of {hypervisor}"),
             None => String::new(),
         };
-        let mut text = format!(
+        format!(
             "Measured on {cores} cores of {cpu}{guest}, {} GiB of memory, {system}, Linux {kernel}, by \
-             `loadtest figures{}` {}; the least and the most of several runs in parentheses.\n\n",
+             `loadtest figures{}` {}; the least and the most of several runs in parentheses.",
             plain(memory),
             if self.quick { " --quick" } else { "" },
             self.version,
-        );
+        )
+    }
+
+    fn markdown(&self) -> String {
+        let mut text = self.described() + "\n\n";
         for sheet in &self.sets {
             // A `String` takes whatever is written.
             let _ = write!(text, "{sheet}");

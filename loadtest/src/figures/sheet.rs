@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-use crate::report::Report;
+use crate::report::{Axis, Chart, Line, Report, Unit};
 
 /// The result of a set.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -87,10 +87,10 @@ pub(crate) enum Bound {
 pub(crate) struct Plot {
     /// What it shows.
     pub title: String,
-    /// What goes to the right, with its unit.
-    pub x: String,
-    /// What goes up, with its unit.
-    pub y: String,
+    /// What goes to the right.
+    pub x: (String, Unit),
+    /// What goes up.
+    pub y: (String, Unit),
     /// Whether both axes are logarithmic, as for growth.
     pub logarithmic: bool,
     /// The lines: a name and points.
@@ -117,6 +117,26 @@ impl Sheet {
         if let Some(reason) = &report.generator.bottleneck {
             self.note(format!("{load}, {system}: the generator decided: {reason}"));
         }
+    }
+
+    /// Its tables, that of the targets last.
+    pub(crate) fn all_tables(&self) -> Vec<Table> {
+        let mut tables = self.tables.clone();
+        if !self.targets.is_empty() {
+            let mut table = Table::new("Targets:", &["figure", "wanted", "found", "target"]);
+            for target in &self.targets {
+                let found = target.found.map_or("nothing".to_owned(), plain);
+                let met = if target.met { "met" } else { "not met" };
+                table.row([
+                    Cell::from(&target.what[..]),
+                    target.bound.to_string().into(),
+                    found.into(),
+                    met.into(),
+                ]);
+            }
+            tables.push(table);
+        }
+        tables
     }
 
     /// Adds a line for the reader.
@@ -168,6 +188,22 @@ impl Spread {
     }
 }
 
+impl Plot {
+    /// As it is drawn.
+    pub(crate) fn chart(&self) -> Chart {
+        let axis = match self.logarithmic {
+            true => Axis::log,
+            false => Axis::linear,
+        };
+        let (x, y) = (axis(&self.x.0, self.x.1), axis(&self.y.0, self.y.1));
+        let mut chart = Chart::new(&self.title[..], x, y);
+        for (name, points) in &self.lines {
+            chart = chart.with(Line::new(&name[..], points.clone()));
+        }
+        chart
+    }
+}
+
 impl Bound {
     fn holds(self, found: f64) -> bool {
         match self {
@@ -205,26 +241,8 @@ impl From<f64> for Cell {
 impl fmt::Display for Sheet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "### {}\n\n{}\n", self.name, self.about)?;
-        for table in &self.tables {
+        for table in self.all_tables() {
             writeln!(f, "{}\n\n{table}", table.caption)?;
-        }
-        if !self.targets.is_empty() {
-            writeln!(
-                f,
-                "| target | wanted | found | |\n| --- | --- | ---: | --- |"
-            )?;
-            for Target {
-                what,
-                bound,
-                found,
-                met,
-            } in &self.targets
-            {
-                let found = found.map_or("nothing".to_owned(), plain);
-                let met = if *met { "met" } else { "**not met**" };
-                writeln!(f, "| {what} | {bound} | {found} | {met} |")?;
-            }
-            writeln!(f)?;
         }
         for note in &self.notes {
             writeln!(f, "- {note}")?;
@@ -327,7 +345,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sheet_is_markdown_with_what_was_not_met_in_bold() {
+    fn a_sheet_is_markdown_that_says_which_targets_are_met() {
         let mut sheet = Sheet {
             name: "speed".into(),
             about: "How fast.".into(),
@@ -342,9 +360,9 @@ mod tests {
         let text = sheet.to_string();
         for line in [
             "| system | µs | p99 |\n| --- | ---: | ---: |\n| floor | 1,234 (999–1,234) | – |\n",
-            "| ratio | ≤ 1.50 | 1.60 | **not met** |\n",
+            "| ratio | ≤ 1.50 | 1.60 | not met |\n",
             "| ratio | ≥ 1.50 | 1.50 | met |\n",
-            "| missing | < 1.00 | nothing | **not met** |\n",
+            "| missing | < 1.00 | nothing | not met |\n",
         ] {
             assert!(text.contains(line), "{text}");
         }

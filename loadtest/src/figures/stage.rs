@@ -74,6 +74,13 @@ impl Ask {
             .with("--settle", "10s")
     }
 
+    /// The flags of this load on a system.
+    pub(crate) fn args(&self, system: &System) -> Vec<String> {
+        let mut args = self.args.clone();
+        args.extend(system.flags());
+        args
+    }
+
     /// The same with one more flag.
     pub(crate) fn with(mut self, flag: &str, value: impl fmt::Display) -> Self {
         self.args.extend([flag.to_owned(), value.to_string()]);
@@ -114,8 +121,7 @@ impl Stage {
         let json = self.folder.path().join("report.json");
         // What an earlier load left must not be taken for this one's.
         let _ = std::fs::remove_file(&json);
-        let mut args = ask.args.clone();
-        args.extend(system.flags());
+        let mut args = ask.args(system);
         args.extend(["--json".into(), json.to_string_lossy().into_owned()]);
         let mut generator = Process::spawn_at(&self.own, &args);
         let deadline = Instant::now() + ask.limit;

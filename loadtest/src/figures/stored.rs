@@ -9,7 +9,7 @@ use super::search::{Rates, search};
 use super::sheet::{Bound, Cell, Plot, Sheet, Table};
 use super::stage::{Ask, Broken, Stage};
 use super::system::System;
-use crate::report::Report;
+use crate::report::{Report, Unit};
 
 pub(crate) const ABOUT: &str = "1:1 rooms over two gateways, Redis (synced before it answers), a \
     persister and MongoDB, all on this machine: every receipt waits until its message is stored. The \
@@ -77,8 +77,8 @@ pub(crate) async fn stored(stage: &Stage, sheet: &mut Sheet) -> Result<(), Broke
     );
     sheet.plots.push(Plot {
         title: "The backlog at 10,000 messages a second".into(),
-        x: "seconds".into(),
-        y: "messages".into(),
+        x: ("time".into(), Unit::Seconds),
+        y: ("messages".into(), Unit::Count),
         logarithmic: false,
         lines: vec![("backlog".into(), wanted.backlog)],
     });

@@ -1,8 +1,9 @@
 //! What loads run on: the floor, Roomcast as one process or as tiers, and RabbitMQ.
 
 use std::net::SocketAddr;
+use std::path::Path;
 
-use harness::{Mongo, Process, Rabbitmq, Redis};
+use harness::{Authority, Mongo, Process, Rabbitmq, Redis};
 use tempfile::TempDir;
 
 use super::stage::{Broken, Stage};
@@ -108,6 +109,31 @@ impl System {
             system.charge(SERVER, process.pid());
             system.keep.push(Keep::Process { _process: process });
         }
+        system
+    }
+
+    /// One gateway on servers that somebody else keeps, over TLS.
+    pub(crate) async fn tls(
+        stage: &Stage,
+        redis: &Redis,
+        mongo: &Mongo,
+        authority: &Authority,
+    ) -> Self {
+        let own = authority.certify("gateway", &["127.0.0.1"]);
+        let path = |path: &Path| path.to_string_lossy().into_owned();
+        let mut args = backends(redis, mongo);
+        args.extend(["--listen", "127.0.0.1:0"].map(str::to_owned));
+        args.extend(["--tls-cert".into(), path(&own.certificate)]);
+        args.extend(["--tls-key".into(), path(&own.key)]);
+        let process = Process::spawn_at(&stage.programs.path("gateway"), &args);
+        let mut system = Self::new("Roomcast, TLS");
+        let url = format!("wss://{}/ws", process.ready().await);
+        system.flags = vec!["--gateway".into(), url];
+        system
+            .flags
+            .extend(["--ca".into(), path(&authority.file())]);
+        system.charge(SERVER, process.pid());
+        system.keep.push(Keep::Process { _process: process });
         system
     }
 
