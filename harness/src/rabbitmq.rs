@@ -18,7 +18,7 @@ const START_TIMEOUT: Duration = Duration::from_secs(60);
 /// server of its own the broker neither finds another nor leaves one behind.
 const SUPERVISE: &str = r#"dir=$1; epmd=$2; shift 2
 epmd -address 127.0.0.1 -port "$epmd" >/dev/null 2>&1 & names=$!
-"$@" >"$dir/log" 2>&1 & server=$!; echo $server
+"$@" >"$dir/log" 2>&1 & server=$!; echo $server $names
 exec >/dev/null; cat >/dev/null; kill -9 $server $names; wait; rm -rf "$dir""#;
 
 /// What the log says when it takes connections.
@@ -31,7 +31,8 @@ const TAKEN: &str = "eaddrinuse";
 /// `guest`. Dropping it ends it and removes its data.
 pub struct Rabbitmq {
     shell: Child,
-    pid: u32,
+    /// The broker and the name server.
+    processes: [u32; 2],
     port: u16,
     dir: PathBuf,
 }
@@ -61,7 +62,12 @@ impl Rabbitmq {
 
     /// The process that does the work.
     pub fn pid(&self) -> u32 {
-        self.pid
+        self.processes[0]
+    }
+
+    /// All that it consists of: the process that does the work, and Erlang's name server.
+    pub fn processes(&self) -> [u32; 2] {
+        self.processes
     }
 
     /// What it has logged.
@@ -120,15 +126,20 @@ impl Rabbitmq {
             .stderr(Stdio::null())
             .spawn()
             .expect("there is a shell");
-        let mut pid = String::new();
+        let mut pids = String::new();
         let output = shell.stdout.take().expect("the output is piped");
         BufReader::new(output)
-            .read_line(&mut pid)
-            .expect("the shell names the process");
-        let pid = pid.trim().parse().expect("the line is a process id");
+            .read_line(&mut pids)
+            .expect("the shell names the processes");
+        let mut pids = pids.split_whitespace().map(|pid| {
+            let pid = pid.parse();
+            pid.expect("the line is two process ids")
+        });
+        let processes = [(); 2].map(|()| pids.next().expect("the line is two process ids"));
+        drop(pids);
         Self {
             shell,
-            pid,
+            processes,
             port,
             dir,
         }
@@ -144,7 +155,7 @@ impl Rabbitmq {
                 return true;
             }
             let line = Path::new("/proc")
-                .join(self.pid.to_string())
+                .join(self.pid().to_string())
                 .join("cmdline");
             // One that has ended, and is not waited for, has an empty command line.
             let has_ended = std::fs::read(line).unwrap_or_default().is_empty();

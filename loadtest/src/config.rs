@@ -1,30 +1,38 @@
 //! The command line.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::str::FromStr;
-use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
-use shared::config::positive_duration;
-
-use crate::body;
-use crate::pass::PassArgs;
+use clap::{Parser, Subcommand};
 
 mod attack;
 mod chaos;
 mod compare;
+mod crowd;
 mod figures;
 mod floor;
+mod idle;
+mod load;
+mod ramp;
+mod soak;
+mod storm;
+mod target;
 
 pub(crate) use attack::{AttackArgs, Program};
 pub(crate) use chaos::ChaosArgs;
 pub(crate) use compare::{CompareArgs, Parameter};
+pub(crate) use crowd::{CrowdArgs, OutputArgs, ReceiptAfter};
 pub(crate) use figures::{FiguresArgs, InsertArgs, Set};
 pub(crate) use floor::FloorArgs;
+pub(crate) use idle::IdleArgs;
+pub(crate) use load::FanoutArgs;
+pub(crate) use ramp::{Of, RampArgs};
+pub(crate) use soak::SoakArgs;
+pub(crate) use storm::StormArgs;
+pub(crate) use target::{Header, Server, TargetArgs};
 
-/// Sends messages to Roomcast at a fixed rate, measures how long they take, and proves that none
-/// was lost, doubled or out of order.
+/// Loads a server that speaks STOMP over WebSocket, measures how long messages take, and proves that
+/// none was lost, doubled or out of order.
 #[derive(Debug, Parser)]
 #[command(
     name = "loadtest",
@@ -47,9 +55,53 @@ pub(crate) enum Load {
     /// the moment a message was due; it is printed in milliseconds, and in JSON in microseconds.
     ///
     /// Exit code 0: everything arrived, once and in order, and was receipted. 1: something was
-    /// not. 64: a flag is wrong. 69: a gateway could not be reached.
-    #[command(after_help = EXAMPLES)]
-    Rooms(Box<RoomsArgs>),
+    /// not. 3: the generator decided the figures, and --strict was given. 64: a flag is wrong.
+    /// 69: a gateway could not be reached.
+    #[command(visible_alias = "rooms", after_help = load::EXAMPLES)]
+    Fanout(Box<FanoutArgs>),
+
+    /// The same in rooms of two.
+    Pairs(Box<FanoutArgs>),
+
+    /// Connections that do nothing: what it takes to open them, and what they cost.
+    ///
+    /// Opens them at a rate, holds them, and closes them; shows how long each took, what memory and CPU
+    /// time the processes took, and what the kernel keeps for sockets. With --cycles, again and again.
+    ///
+    /// Exit code 0: all were held. 1: some were cut off, or a burst was not delivered. 64: a flag is wrong.
+    /// 69: a connection could not be made.
+    #[command(after_help = idle::EXAMPLES)]
+    Idle(Box<IdleArgs>),
+
+    /// Everybody is cut off at once, and comes back.
+    ///
+    /// The client resets all connections in the same moment, as a failed network does. Users come back
+    /// after a random pause, and after a failed attempt again, with growing pauses. Shows how long it took
+    /// until all were subscribed again, and what failed.
+    ///
+    /// Exit code 0: all came back each time, and nothing was lost. 1: not so. 64: a flag is wrong.
+    /// 69: the first connections could not be made.
+    #[command(after_help = storm::EXAMPLES)]
+    Storm(Box<StormArgs>),
+
+    /// Find the highest rate that keeps a bound of latency.
+    ///
+    /// Raises the rate step by step until one does not keep the bound: 99 % take longer, something was lost,
+    /// or the backlog grew. Then halves what lies between. The report is that of the best step, with all
+    /// steps.
+    ///
+    /// Exit code 0: a rate was found. 1: none keeps it. 3: the generator decided it, and --strict was
+    /// given. 64: a flag is wrong. 69: a gateway could not be reached.
+    #[command(after_help = ramp::EXAMPLES)]
+    Ramp(Box<RampArgs>),
+
+    /// The load of fanout for long, in which neither memory nor latency may grow.
+    ///
+    /// Exit code 0: everything arrived, and nothing grew beyond its bound. 1: not so. 3: the generator
+    /// decided the figures, and --strict was given. 64: a flag is wrong. 69: a gateway could not be
+    /// reached.
+    #[command(after_help = soak::EXAMPLES)]
+    Soak(Box<SoakArgs>),
 
     /// Users in rooms who come back, while parts of Roomcast die, freeze and are cut off.
     ///
@@ -120,121 +172,12 @@ pub(crate) enum Load {
     Compare(Box<CompareArgs>),
 }
 
-const EXAMPLES: &str = "\
-Examples:
-  1:1 chats, 1,000 messages a second, two gateways:
-    loadtest rooms --gateway ws://127.0.0.1:8080/ws --gateway ws://127.0.0.1:8081/ws \\
-      --users 500 --room-size 2 --rate 1000 --duration 30s --history-check
-  One room of 100, with the CPU time that the gateway takes for each delivered message:
-    loadtest rooms --gateway ws://127.0.0.1:8080/ws --users 100 --rooms 1 --rate 100 \\
-      --pid gateway=$(pidof gateway)";
-
-/// Flags of `loadtest rooms`.
-#[derive(Args, Clone, Debug)]
-pub(crate) struct RoomsArgs {
-    /// WebSocket URL of a gateway, ws://HOST:PORT/ws or wss://HOST:PORT/ws; may be repeated.
-    ///
-    /// The members of each room are spread over all of them.
-    #[arg(long = "gateway", value_name = "URL", required = true)]
-    pub gateways: Vec<GatewayUrl>,
-
-    /// Users, each with one connection in one room.
-    #[arg(long, value_name = "N", default_value_t = 100)]
-    #[arg(value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
-    pub users: u32,
-
-    /// Rooms that the users are spread over evenly.
-    #[arg(long, value_name = "N", conflicts_with = "room_size")]
-    #[arg(value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
-    pub rooms: Option<u32>,
-
-    /// Users in each room, instead of --rooms; the last room may have fewer [default: 2].
-    #[arg(long, value_name = "N")]
-    #[arg(value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
-    pub room_size: Option<u32>,
-
-    /// Messages sent a second, by all users together.
-    #[arg(long, value_name = "PER_SECOND", default_value = "100", value_parser = rate)]
-    pub rate: f64,
-
-    /// How long to send, such as 10s or 5m.
-    #[arg(long, value_name = "TIME", default_value = "10s")]
-    #[arg(value_parser = positive_duration)]
-    pub duration: Duration,
-
-    /// Octets of each message's body; the first 40 say who sent it and when.
-    #[arg(long, value_name = "BYTES", default_value_t = 128)]
-    #[arg(value_parser = clap::value_parser!(u32).range(body::HEAD_BYTES as i64..=16_777_216))]
-    pub body_bytes: u32,
-
-    /// What a receipt is to wait for; without it the gateway's own setting holds.
-    #[arg(long, value_name = "WHEN", value_enum)]
-    pub receipt_after: Option<ReceiptAfter>,
-
-    /// Read every room's history at the end and compare it with what was receipted and seen.
-    #[arg(long)]
-    pub history_check: bool,
-
-    /// How long to wait, after the last message was sent, for what is still missing, and again for
-    /// the history.
-    #[arg(long, value_name = "TIME", default_value = "30s")]
-    #[arg(value_parser = positive_duration)]
-    pub settle: Duration,
-
-    /// How long a connection may take until it is subscribed.
-    #[arg(long, value_name = "TIME", default_value = "30s")]
-    #[arg(value_parser = positive_duration)]
-    pub connect_timeout: Duration,
-
-    /// Seed of the order in which users send and of the bodies' text; the same seed, the same load.
-    #[arg(long, value_name = "N", default_value_t = 1)]
-    pub seed: u64,
-
-    /// File with a token for each user, one a line; its `sub` is the user's name.
-    #[arg(long, value_name = "FILE", conflicts_with = "token_secret")]
-    pub token_file: Option<PathBuf>,
-
-    /// How users get in.
-    #[command(flatten)]
-    pub pass: PassArgs,
-
-    /// Charge the CPU time of a local process to the delivered messages; may be repeated.
-    #[arg(long = "pid", value_name = "NAME=PID")]
-    pub pids: Vec<NamedPid>,
-
-    /// Write the result as JSON to this file too.
-    #[arg(long, value_name = "FILE")]
-    pub json: Option<PathBuf>,
-
-    /// Write the result, with plots, as one page of HTML to this file too.
-    #[arg(long, value_name = "FILE")]
-    pub html: Option<PathBuf>,
-}
-
-/// What a receipt waits for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum ReceiptAfter {
-    /// The broker has the message.
-    Accepted,
-    /// The store has the message.
-    Stored,
-}
-
-impl ReceiptAfter {
-    /// The value of the header.
-    pub(crate) fn as_str(self) -> &'static str {
-        match self {
-            Self::Accepted => "accepted",
-            Self::Stored => "stored",
-        }
-    }
-}
-
 /// A gateway: `ws://HOST:PORT/PATH`, or `wss://` for TLS.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct GatewayUrl {
     url: String,
     authority: String,
+    path: String,
     is_tls: bool,
 }
 
@@ -247,6 +190,11 @@ impl GatewayUrl {
     /// `HOST:PORT`, for WebSocket and for the history.
     pub(crate) fn authority(&self) -> &str {
         &self.authority
+    }
+
+    /// What is asked for at the WebSocket's opening.
+    pub(crate) fn path(&self) -> &str {
+        &self.path
     }
 
     /// Whom the gateway's certificate has to name.
@@ -266,6 +214,7 @@ impl From<&SocketAddr> for GatewayUrl {
         Self {
             url: format!("ws://{address}/ws"),
             authority: address.to_string(),
+            path: "/ws".to_owned(),
             is_tls: false,
         }
     }
@@ -282,7 +231,8 @@ impl FromStr for GatewayUrl {
             None => (false, text.strip_prefix("ws://").ok_or(WANTED)?),
         };
         let (authority, path) = rest.split_once('/').ok_or(WANTED)?;
-        if authority.is_empty() || authority.contains('@') || path.is_empty() {
+        let is_plain = |text: &str| text.bytes().all(|octet| octet.is_ascii_graphic());
+        if authority.is_empty() || authority.contains('@') || path.is_empty() || !is_plain(text) {
             return Err(WANTED);
         }
         let has_port = authority
@@ -296,6 +246,7 @@ impl FromStr for GatewayUrl {
         Ok(Self {
             url: text.to_owned(),
             authority,
+            path: format!("/{path}"),
             is_tls,
         })
     }

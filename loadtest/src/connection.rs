@@ -1,6 +1,7 @@
 //! One STOMP connection over WebSocket, as a user's program has it.
 
 use std::future::poll_fn;
+use std::net::SocketAddr;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -49,6 +50,33 @@ pub(crate) enum ClientError {
     /// The gateway sent what is no STOMP, or not what should come.
     #[error("{0}")]
     Protocol(#[from] DecodeError),
+    /// The same, as the light path sees it.
+    #[error("the server sent {0}")]
+    Wire(&'static str),
+    /// The answer to the WebSocket's opening has another status than 101.
+    #[error("the server answered the WebSocket's opening with status {0}")]
+    Upgrade(u16),
+    /// All ports of a source are in use.
+    #[error(
+        "{address}: no port is left at {from} ({error}); --source ADDRESS adds some 28,000 each"
+    )]
+    Ports {
+        /// Where it was to leave from.
+        from: String,
+        /// Where it was to go.
+        address: SocketAddr,
+        /// As the system says it.
+        error: std::io::Error,
+    },
+    /// This process may open no more files.
+    #[error("no descriptor is left: this process may have {0} (ulimit -Hn)")]
+    Descriptors(u64),
+    /// More waits than one user may hold back.
+    #[error("the server has not read what it was sent, 16 MiB by now")]
+    Unread,
+    /// It did not come about in time.
+    #[error("no answer in time")]
+    Late,
 }
 
 impl From<tungstenite::Error> for ClientError {

@@ -33,7 +33,7 @@ pub(crate) trait Octets: AsyncRead + AsyncWrite + fmt::Debug + Send + Unpin {}
 impl<S: AsyncRead + AsyncWrite + fmt::Debug + Send + Unpin> Octets for S {}
 
 /// Flags of who users are and whom they trust.
-#[derive(Args, Clone, Debug)]
+#[derive(Args, Clone, Debug, Default)]
 pub(crate) struct PassArgs {
     /// Give each user a token, signed with this secret of the gateways' (HS256), that names it and
     /// allows everything in every room.

@@ -1,234 +1,167 @@
-//! What all users of a run share: who sits where, what is due when, and what has come of it.
+//! One load while it goes on: what is due when, and what has come of it.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use hdrhistogram::Histogram;
 use shared::message::MessageId;
+use shared::stomp::Command;
 use tokio_util::sync::CancellationToken;
 
 use crate::body::{Bodies, Stamp};
-use crate::ledger::{Entry, Ledger};
+use crate::connection::ClientError;
+use crate::field::Ear;
+use crate::house::{House, Seat};
+use crate::ledger::{Entry, Faults, Ledger};
+use crate::tally::{Tally, Window, record};
+use crate::target::Checks;
+use crate::wire::{Glance, unescaped};
 
-/// Latencies are kept in so many parts, so that users seldom wait for each other.
-const PARTS: usize = 8;
-
-/// Where a user sits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Seat {
-    /// Its number in the run.
-    pub user: u32,
-    /// Its room.
-    pub room: usize,
-    /// Its place among the room's members.
-    pub member: usize,
-}
-
-/// How users are spread over rooms.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Seating {
-    /// So many rooms of about the same size.
-    Rooms(u32),
-    /// Rooms of this size; the last may be smaller.
-    Size(u32),
-}
-
-impl Seating {
-    /// The seats of this many users.
-    pub(crate) fn seats(self, users: u32) -> Vec<Seat> {
-        let seat = |user| {
-            let (room, member) = match self {
-                Self::Rooms(rooms) => (user % rooms, user / rooms),
-                Self::Size(size) => (user / size, user % size),
-            };
-            Seat {
-                user,
-                room: room as usize,
-                member: member as usize,
-            }
-        };
-        (0..users).map(seat).collect()
-    }
-}
-
-/// When messages are due: at a fixed rate, each user in turn, whatever became of those before.
+/// When messages are due: at a fixed rate, each sender in turn, whatever became of those before.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Schedule {
     /// Messages a second.
     pub rate: f64,
     /// Messages in all.
     pub messages: usize,
-    /// Users who take turns.
-    pub users: usize,
+    /// Those who take turns.
+    pub senders: usize,
 }
 
 impl Schedule {
     /// A schedule for so long; at least one message.
-    pub(crate) fn new(rate: f64, duration: Duration, users: usize) -> Self {
+    pub(crate) fn new(rate: f64, duration: Duration, senders: usize) -> Self {
         let messages = (rate * duration.as_secs_f64()).round().max(1.0) as usize;
         Self {
             rate,
             messages,
-            users,
+            senders,
         }
     }
 
-    /// When a user's message is due, since the start; `None` when there is no such message.
+    /// When a sender's message is due, since the start; `None` when there is no such message.
     pub(crate) fn due(&self, turn: usize, seq: usize) -> Option<Duration> {
-        let at = seq * self.users + turn;
+        let at = seq.checked_mul(self.senders)?.checked_add(turn)?;
         (at < self.messages).then(|| Duration::from_secs_f64(at as f64 / self.rate))
     }
 }
 
-/// A run while it goes on.
+/// A load while it goes on.
+#[derive(Debug)]
 pub(crate) struct Run {
     /// When the first message is due.
     pub start: Instant,
     /// When each is.
     pub schedule: Schedule,
-    /// What they say.
-    pub bodies: Bodies,
-    /// Everybody's seat, by number.
-    pub seats: Vec<Seat>,
-    /// Everybody's name, by number.
-    pub names: Vec<String>,
     /// Set when nothing more is to be sent.
     pub hush: CancellationToken,
-    /// Set when the users are to end.
-    pub stop: CancellationToken,
-    /// Set when nothing is outstanding.
-    pub done: CancellationToken,
+    /// Who sends, in the order of their turns.
+    pub turns: Vec<Seat>,
+    /// Who sits where.
+    pub house: Arc<House>,
+    bodies: Bodies,
+    checks: Checks,
+    /// Each user's turn, by number.
+    turn_of: Vec<u32>,
     ledgers: Vec<Mutex<Ledger>>,
-    outstanding: AtomicU64,
-    sent: AtomicU64,
-    /// Microseconds from the start to the newest send.
-    sending: AtomicU64,
-    delivered: AtomicU64,
-    /// Microseconds from the start to the newest delivery.
-    delivering: AtomicU64,
-    latencies: Vec<Mutex<Latencies>>,
-}
-
-/// Latencies in microseconds.
-pub(crate) struct Latencies {
-    /// From when a message was due to its delivery.
-    pub receive: Histogram<u64>,
-    /// From when a message was due to its receipt.
-    pub receipt: Histogram<u64>,
-    /// From when a message was due to its being handed to the socket.
-    pub lag: Histogram<u64>,
+    /// One for each thread that listens, and the last for the one that sends.
+    tallies: Vec<Mutex<Tally>>,
+    /// Whether nothing more will be sent.
+    ended: AtomicBool,
 }
 
 impl Run {
-    /// A run that starts at `start`, nothing sent yet. `turns` has a user's number for each place
-    /// in the order of sending.
+    /// A load that starts at `start`, nothing sent yet, heard by so many threads. `rng` chooses the
+    /// order of sending.
     pub(crate) fn new(
+        house: Arc<House>,
+        checks: Checks,
+        lanes: usize,
         start: Instant,
-        schedule: Schedule,
+        (rate, duration): (f64, Duration),
         bodies: Bodies,
-        seats: Vec<Seat>,
-        names: Vec<String>,
-        turns: &[u32],
+        rng: &mut fastrand::Rng,
     ) -> Self {
-        let rooms = seats.iter().map(|seat| seat.room + 1).max().unwrap_or(0);
-        let mut sizes = vec![0; rooms];
-        for seat in &seats {
-            sizes[seat.room] += 1;
+        let mut turns = house.sending().collect::<Vec<_>>();
+        rng.shuffle(&mut turns);
+        let mut turn_of = vec![u32::MAX; house.seats.len()];
+        for (turn, seat) in turns.iter().enumerate() {
+            turn_of[seat.user as usize] = turn as u32;
         }
-        let ledger = |size| Mutex::new(Ledger::new(size, size));
-        let owed = |at: usize| {
-            let sender = turns[at % turns.len()] as usize;
-            sizes[seats[sender].room] as u64 + 1
+        let ledger = |room| {
+            let ledger = Ledger::new(house.sizes[room], house.senders(room));
+            Mutex::new(ledger.checking(checks))
         };
         Self {
-            outstanding: AtomicU64::new((0..schedule.messages).map(owed).sum()),
-            ledgers: sizes.iter().map(|size| ledger(*size)).collect(),
-            latencies: (0..PARTS).map(|_| Mutex::new(Latencies::new())).collect(),
-            sent: AtomicU64::new(0),
-            sending: AtomicU64::new(0),
-            delivered: AtomicU64::new(0),
-            delivering: AtomicU64::new(0),
-            hush: CancellationToken::new(),
-            stop: CancellationToken::new(),
-            done: CancellationToken::new(),
             start,
-            schedule,
+            schedule: Schedule::new(rate, duration, turns.len()),
+            hush: CancellationToken::new(),
             bodies,
-            seats,
-            names,
+            checks,
+            turn_of,
+            ledgers: (0..house.sizes.len()).map(ledger).collect(),
+            tallies: (0..=lanes).map(|_| Mutex::new(Tally::new())).collect(),
+            ended: AtomicBool::new(false),
+            turns,
+            house,
         }
+    }
+
+    /// Writes a message that is due: what follows the head of its SEND.
+    pub(crate) fn write(&self, stamp: Stamp, out: &mut Vec<u8>) {
+        self.bodies.send(stamp, self.checks, out);
     }
 
     /// A message is about to be handed to the socket, so much later than it was due.
     pub(crate) fn sent(&self, seat: Seat, seq: usize, due: Duration, late: Duration) {
-        self.sent.fetch_add(1, Ordering::Relaxed);
-        self.sending
-            .fetch_max(micros(due + late), Ordering::Relaxed);
         self.ledger(seat.room).sent(seat.member, seq);
-        record(&mut self.latencies(seat).lag, late);
+        let receipts = u64::from(self.checks.receipts);
+        let mut tally = self.tally(self.tallies.len() - 1);
+        let window = &mut tally.window;
+        window.sent += 1;
+        window.owed += self.house.sizes[seat.room] as u64 + receipts;
+        window.sending = due + late;
+        record(&mut window.latencies.lag, late);
     }
 
-    /// A MESSAGE has come to a user.
-    pub(crate) fn delivered(
-        &self,
-        seat: Seat,
-        id: Option<MessageId>,
-        sender: Option<&str>,
-        body: &[u8],
-        now: Instant,
-    ) {
-        self.delivered.fetch_add(1, Ordering::Relaxed);
-        let since_start = micros(now.saturating_duration_since(self.start));
-        self.delivering.fetch_max(since_start, Ordering::Relaxed);
-        let origin = self.origin(sender, body);
-        let mut ledger = self.ledger(seat.room);
-        let entry = match (origin, id) {
-            (Some((from, stamp)), Some(id)) if from.room == seat.room => {
-                ledger.delivered(seat.member, from.member, stamp.seq as usize, id)
-            }
-            _ => ledger.foreign(),
-        };
-        drop(ledger);
-        if let (Entry::Paid, Some((_, stamp))) = (entry, origin) {
-            let due = self.start + stamp.due;
-            record(
-                &mut self.latencies(seat).receive,
-                now.saturating_duration_since(due),
-            );
-            self.paid();
+    /// Nothing more will be sent.
+    pub(crate) fn end(&self) {
+        self.ended.store(true, Ordering::Release);
+    }
+
+    /// Whether nothing more will be sent.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.ended.load(Ordering::Acquire)
+    }
+
+    /// Whether everything was sent and everything has come that it owes.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.has_ended() && self.backlog() == 0
+    }
+
+    /// Deliveries and receipts that are owed and have not come.
+    pub(crate) fn backlog(&self) -> u64 {
+        let balances = (0..self.tallies.len()).map(|at| self.tally(at).balance());
+        let (owed, paid) = balances.fold((0, 0), |sum, it| (sum.0 + it.0, sum.1 + it.1));
+        owed.saturating_sub(paid)
+    }
+
+    /// What has come since this was last asked; the next window begins.
+    pub(crate) fn turn(&self) -> Window {
+        let mut all = Window::new();
+        for at in 0..self.tallies.len() {
+            self.tally(at).turn(&mut all);
         }
+        all
     }
 
-    /// The message of this run that a body belongs to, and who sent it; `None` when the body or the
-    /// sender's name is not as it was sent.
-    pub(crate) fn origin(&self, sender: Option<&str>, body: &[u8]) -> Option<(Seat, Stamp)> {
-        let stamp = self.bodies.read(body)?;
-        let user = stamp.user as usize;
-        let seat = *self.seats.get(user)?;
-        (sender == Some(&self.names[user])).then_some((seat, stamp))
-    }
-
-    /// A RECEIPT has come to a user; `seq` is the message that it names, if it is one.
-    pub(crate) fn receipted(
-        &self,
-        seat: Seat,
-        turn: usize,
-        seq: Option<usize>,
-        id: Option<MessageId>,
-        now: Instant,
-    ) {
-        let seq = seq.unwrap_or(usize::MAX);
-        if self.ledger(seat.room).receipted(seat.member, seq, id) == Entry::Paid
-            && let Some(due) = self.schedule.due(turn, seq)
-        {
-            let due = self.start + due;
-            record(
-                &mut self.latencies(seat).receipt,
-                now.saturating_duration_since(due),
-            );
-            self.paid();
+    /// What has come so far.
+    pub(crate) fn total(&self) -> Window {
+        let mut all = Window::new();
+        for at in 0..self.tallies.len() {
+            self.tally(at).add_to(&mut all);
         }
+        all
     }
 
     /// A room's ledger.
@@ -238,105 +171,107 @@ impl Run {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How many rooms there are.
-    pub(crate) fn rooms(&self) -> usize {
-        self.ledgers.len()
-    }
-
-    /// Messages handed to sockets.
-    pub(crate) fn sent_count(&self) -> u64 {
-        self.sent.load(Ordering::Relaxed)
-    }
-
-    /// From the start to the newest send.
-    pub(crate) fn sending(&self) -> Duration {
-        Duration::from_micros(self.sending.load(Ordering::Relaxed))
-    }
-
-    /// Deliveries that came, whatever they were.
-    pub(crate) fn delivered_count(&self) -> u64 {
-        self.delivered.load(Ordering::Relaxed)
-    }
-
-    /// From the start to the newest delivery.
-    pub(crate) fn delivering(&self) -> Duration {
-        Duration::from_micros(self.delivering.load(Ordering::Relaxed))
-    }
-
-    /// Everybody's latencies together.
-    pub(crate) fn all_latencies(&self) -> Latencies {
-        let mut all = Latencies::new();
-        for part in &self.latencies {
-            let part = part.lock().unwrap_or_else(PoisonError::into_inner);
-            all.receive += &part.receive;
-            all.receipt += &part.receipt;
-            all.lag += &part.lag;
+    /// Closes all ledgers: what went wrong with messages, and the first faults in words.
+    pub(crate) fn close(&self) -> (Faults, Vec<String>) {
+        let (mut faults, mut notes) = (Faults::default(), Vec::new());
+        for room in 0..self.ledgers.len() {
+            let mut ledger = self.ledger(room);
+            faults += ledger.close();
+            let name = self.house.room_name(room);
+            let of_room = ledger.notes().iter().map(|note| format!("{name}: {note}"));
+            notes.extend(of_room);
         }
-        all
+        (faults, notes)
     }
 
-    fn paid(&self) {
-        if self.outstanding.fetch_sub(1, Ordering::AcqRel) == 1 {
-            self.done.cancel();
+    /// The message of this load that a body belongs to, and who sent it; `None` when the body or the
+    /// sender's name is not as it was sent.
+    pub(crate) fn origin(&self, sender: Option<&str>, body: &[u8]) -> Option<(Seat, Stamp)> {
+        let stamp = self.bodies.read(body)?;
+        let seat = *self.house.seats.get(stamp.user as usize)?;
+        let is_right = !self.checks.senders || sender == Some(self.house.name(seat));
+        is_right.then_some((seat, stamp))
+    }
+
+    fn delivered(&self, seat: Seat, lane: usize, glance: &Glance<'_>, now: Instant) {
+        if self.bodies.is_of_another(glance.body) {
+            return;
+        }
+        let sender = glance.sender.map(unescaped);
+        let origin = self.origin(sender.as_deref(), glance.body);
+        let id = message_id(glance.id).filter(|_| self.checks.ids);
+        let mut ledger = self.ledger(seat.room);
+        let entry = match origin {
+            Some((from, stamp)) if from.room == seat.room && (id.is_some() || !self.checks.ids) => {
+                ledger.delivered(seat.member, from.member, stamp.seq as usize, id)
+            }
+            _ => ledger.foreign(),
+        };
+        drop(ledger);
+        let mut tally = self.tally(lane);
+        let window = &mut tally.window;
+        window.delivered += 1;
+        window.delivering = now.saturating_duration_since(self.start);
+        if let (Entry::Paid, Some((_, stamp))) = (entry, origin) {
+            let due = self.start + stamp.due;
+            record(
+                &mut window.latencies.receive,
+                now.saturating_duration_since(due),
+            );
+            window.paid += 1;
         }
     }
 
-    fn latencies(&self, seat: Seat) -> MutexGuard<'_, Latencies> {
-        let part = seat.user as usize % PARTS;
-        self.latencies[part]
+    fn receipted(&self, seat: Seat, lane: usize, glance: &Glance<'_>, now: Instant) {
+        let receipt = glance.receipt.and_then(|text| self.bodies.receipt(text));
+        let seq = match receipt {
+            Some(Some(seq)) => seq,
+            // Of an earlier load.
+            Some(None) => return,
+            None => usize::MAX,
+        };
+        let id = message_id(glance.id);
+        if self.ledger(seat.room).receipted(seat.member, seq, id) == Entry::Paid
+            && let Some(due) = self
+                .schedule
+                .due(self.turn_of[seat.user as usize] as usize, seq)
+        {
+            let mut tally = self.tally(lane);
+            record(
+                &mut tally.window.latencies.receipt,
+                now.saturating_duration_since(self.start + due),
+            );
+            tally.window.paid += 1;
+        }
+    }
+
+    fn tally(&self, at: usize) -> MutexGuard<'_, Tally> {
+        self.tallies[at]
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Latencies {
-    fn new() -> Self {
-        let histogram = || {
-            // To an hour, with three digits: 0.1 % of whatever is recorded.
-            Histogram::new_with_bounds(1, 3_600_000_000, 3).expect("the bounds are valid")
-        };
-        Self {
-            receive: histogram(),
-            receipt: histogram(),
-            lag: histogram(),
+impl Ear for Run {
+    fn hear(&self, seat: Seat, glance: &Glance<'_>, now: Instant) -> Result<(), ClientError> {
+        let lane = self.house.lane(seat.room, self.tallies.len() - 1);
+        match glance.command {
+            Command::Message => self.delivered(seat, lane, glance, now),
+            Command::Receipt => self.receipted(seat, lane, glance, now),
+            Command::Error => return Err(glance.refusal()),
+            _ => {}
         }
+        Ok(())
     }
 }
 
-fn record(histogram: &mut Histogram<u64>, latency: Duration) {
-    histogram.saturating_record(micros(latency).max(1));
-}
-
-fn micros(time: Duration) -> u64 {
-    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+fn message_id(text: Option<&[u8]>) -> Option<MessageId> {
+    str::from_utf8(text?).ok()?.parse().ok()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn every_seat_is_taken_once() {
-        for seating in [Seating::Rooms(3), Seating::Size(4)] {
-            let seats = seating.seats(10);
-            let mut places = seats.iter().map(|s| (s.room, s.member)).collect::<Vec<_>>();
-            places.sort_unstable();
-            places.dedup();
-            assert_eq!(places.len(), 10);
-            let rooms = seats.iter().map(|seat| seat.room).max().unwrap() + 1;
-            assert_eq!(rooms, 3);
-            for room in 0..rooms {
-                let members = seats.iter().filter(|seat| seat.room == room);
-                let mut members = members.map(|seat| seat.member).collect::<Vec<_>>();
-                members.sort_unstable();
-                assert_eq!(
-                    members,
-                    (0..members.len()).collect::<Vec<_>>(),
-                    "without a gap"
-                );
-            }
-        }
-    }
 
     #[test]
     fn messages_are_due_at_the_rate_whoever_sends_them() {

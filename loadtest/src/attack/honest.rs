@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use futures_util::stream::{self, StreamExt, TryStreamExt};
 use hdrhistogram::Histogram;
 use serde::Serialize;
 use shared::exit::Failure;
@@ -13,20 +12,22 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
 use crate::body::{Bodies, HEAD_BYTES};
-use crate::client;
-use crate::config::GatewayUrl;
+use crate::config::{GatewayUrl, TargetArgs};
 use crate::connection::{ClientError, Connection};
+use crate::crew::Crew;
+use crate::field::{Ear, Field};
+use crate::house::{House, Seating};
 use crate::ledger::Faults;
+use crate::pacer;
 use crate::pass::Pass;
+use crate::progress::Progress;
 use crate::report::Latency;
-use crate::run::{Run, Schedule, Seating};
-use crate::scenario;
+use crate::run::Run;
+use crate::tally::histogram;
+use crate::target::Target;
 
 /// Users in a room.
 const ROOM: u32 = 10;
-
-/// Connections that are made at one time before all begins.
-const AT_ONCE: usize = 16;
 
 /// How long a user may take to connect.
 const CONNECTING: Duration = Duration::from_secs(10);
@@ -43,9 +44,6 @@ const LONGEST: Duration = Duration::from_secs(3600);
 /// How often it is looked whether everything has come.
 const LOOKS: Duration = Duration::from_millis(50);
 
-/// How long users may take to leave.
-const LEAVING: Duration = Duration::from_secs(10);
-
 /// What honest users saw in a while.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Seen {
@@ -61,8 +59,8 @@ pub(crate) struct Seen {
 
 /// Honest users at work.
 pub(super) struct Honest {
+    field: Arc<Field>,
     run: Arc<Run>,
-    users: JoinSet<Result<(), ClientError>>,
     newcomers: JoinHandle<()>,
     door: Arc<Mutex<Door>>,
     receive: Histogram<u64>,
@@ -91,29 +89,28 @@ impl Honest {
         let seats = Seating::Size(ROOM).seats(users);
         let names = seats.iter().map(|seat| format!("{prefix}-u{}", seat.user));
         let names = names.collect::<Vec<_>>();
-        let room_name = |room: usize| format!("{prefix}-r{room}");
-        let connecting = seats.iter().map(|seat| {
-            let (user, room) = (&names[seat.user as usize], room_name(seat.room));
-            async move {
-                let opened = timeout(CONNECTING, client::open(gateway, pass, user, &room)).await;
-                let opened = opened.map_err(|_| "no answer in time".to_owned());
-                let opened = opened.and_then(|opened| opened.map_err(|error| error.to_string()));
-                opened.map_err(|why| Failure::Unavailable(format!("{}: {why}", gateway.as_str())))
-            }
-        });
-        let connections: Vec<Connection> = stream::iter(connecting)
-            .buffered(AT_ONCE)
-            .try_collect()
-            .await?;
+        let house = House::new(seats, names, None, prefix);
+        let mut args = TargetArgs::new(vec![gateway.clone()]);
+        args.connect_timeout = CONNECTING;
+        let target = Target::with_pass(&args, pass.clone());
+        let crew = Crew::start(None)?;
+        let lanes = crew.lanes().len();
+        let field = Arc::new(Field::new(Arc::new(target), house, crew, true));
+        field.open(&Progress::silent()).await?;
         let mut random = fastrand::Rng::with_seed(seed);
         let bodies = Bodies::new(random.u32(..), HEAD_BYTES + 88, &mut random);
-        let mut turns = (0..users).collect::<Vec<_>>();
-        random.shuffle(&mut turns);
-        let schedule = Schedule::new(rate, LONGEST, seats.len());
-        let start = Instant::now() + HEAD_START;
-        let run = Arc::new(Run::new(start, schedule, bodies, seats, names, &turns));
-        let users = scenario::users(None, &run, &turns, connections, room_name);
-        let latencies = run.all_latencies();
+        let run = Arc::new(Run::new(
+            Arc::clone(&field.house),
+            field.target.checks,
+            lanes,
+            Instant::now() + HEAD_START,
+            (rate, LONGEST),
+            bodies,
+            &mut random,
+        ));
+        field.tell(Arc::clone(&run) as Arc<dyn Ear>);
+        pacer::start(&field, &run, None)
+            .map_err(|error| Failure::Other(format!("a thread: {error}")))?;
         let door = Arc::new(Mutex::new(Door::new()));
         let newcomers = newcomers(
             gateway.clone(),
@@ -122,18 +119,18 @@ impl Honest {
             Arc::clone(&door),
         );
         Ok(Self {
+            field,
             run,
-            users,
             newcomers: tokio::spawn(newcomers),
             door,
-            receive: latencies.receive,
-            lag: latencies.lag,
+            receive: histogram(),
+            lag: histogram(),
         })
     }
 
     /// What they saw since this was last asked, or since they began.
     pub(super) fn seen(&mut self) -> Seen {
-        let now = self.run.all_latencies();
+        let now = self.run.total().latencies;
         let since = |now: &Histogram<u64>, before: &Histogram<u64>| {
             let mut since = now.clone();
             since
@@ -157,38 +154,25 @@ impl Honest {
 
     /// Ends sending, waits for what is owed, and closes the ledger. Gives what is missing, and who was
     /// cut off, by reason.
-    pub(super) async fn finish(mut self, patience: Duration) -> (Faults, BTreeMap<String, u64>) {
+    pub(super) async fn finish(self, patience: Duration) -> (Faults, BTreeMap<String, u64>) {
         self.newcomers.abort();
         self.run.hush.cancel();
-        let mut cut_off = BTreeMap::new();
         let settled = async {
-            let is_settled = |room| self.run.ledger(room).is_settled();
-            while !(0..self.run.rooms()).all(is_settled) {
+            while !self.run.is_settled() {
                 sleep(LOOKS).await;
             }
         };
         timeout(patience, settled).await.ok();
-        self.run.stop.cancel();
-        let leaving = async {
-            while let Some(ended) = self.users.join_next().await {
-                scenario::note(&mut cut_off, ended);
-            }
-        };
-        if timeout(LEAVING, leaving).await.is_err() {
-            self.users.abort_all();
-        }
-        let mut faults = Faults::default();
-        for room in 0..self.run.rooms() {
-            faults += self.run.ledger(room).close();
-        }
-        (faults, cut_off)
+        let cut_off = self.field.cut_off();
+        self.field.leave().await;
+        (self.run.close().0, cut_off)
     }
 }
 
 impl Door {
     fn new() -> Self {
         Self {
-            times: Histogram::new_with_bounds(1, 3_600_000_000, 3).expect("the bounds are valid"),
+            times: histogram(),
             refused: BTreeMap::new(),
         }
     }

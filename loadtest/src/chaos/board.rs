@@ -9,8 +9,8 @@ use shared::message::MessageId;
 
 use super::load::{LoadSettings, Longest, Recovery};
 use crate::body::{Bodies, Stamp};
+use crate::house::Seat;
 use crate::ledger::{Entry, Ledger};
-use crate::run::Seat;
 
 /// What comes sooner than this after it was due was not waited for.
 const PROMPT: Duration = Duration::from_millis(200);

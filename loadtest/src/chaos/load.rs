@@ -12,7 +12,7 @@ use uuid::Uuid;
 use super::board::{Board, Waiting};
 use super::member::{Member, Phases};
 use crate::body::{Bodies, HEAD_BYTES};
-use crate::run::Seat;
+use crate::house::Seat;
 
 pub(crate) use super::debts::Outcome;
 pub(crate) use super::gateways::Gateways;

@@ -19,7 +19,7 @@ use super::sends::Sends;
 use crate::body::Stamp;
 use crate::config::{GatewayUrl, ReceiptAfter};
 use crate::connection::{ClientError, Connection};
-use crate::run::Seat;
+use crate::house::Seat;
 
 /// The receipt of SUBSCRIBE.
 const SUBSCRIBED: &str = "subscribed";
@@ -94,9 +94,7 @@ impl From<ClientError> for End {
         match error {
             ClientError::Refused { code, message } => Self::Refused(code.unwrap_or(message)),
             ClientError::Closed(code) => Self::Closed(code),
-            ClientError::WebSocket(_) | ClientError::Protocol(_) | ClientError::Url(_) => {
-                Self::Broken
-            }
+            _ => Self::Broken,
         }
     }
 }

@@ -12,6 +12,9 @@ use crate::process;
 /// How often it is looked whether everybody is there, or has left.
 const LOOK: Duration = Duration::from_millis(100);
 
+/// Longer than anybody looks at them.
+const HOLD: Duration = Duration::from_secs(900);
+
 /// How long a process may take to come to rest once everybody is there.
 const REST: Duration = Duration::from_secs(2);
 
@@ -21,11 +24,16 @@ pub(crate) struct Crowd {
 }
 
 impl Crowd {
-    /// Users who each subscribe to a room with one other, and of whom one says something each second.
-    /// They are coming when this returns.
+    /// Connections that each subscribe to a room with one other, and say nothing. They are coming when
+    /// this returns.
     pub(crate) fn gather(stage: &Stage, system: &System, users: u32, more: &[String]) -> Self {
-        let ask = Ask::rooms(users, 2, 1.0, Duration::from_secs(600));
+        let ask = Ask::new("idle", HOLD)
+            .with("--connections", users)
+            .with("--room-size", 2)
+            .with("--connect-timeout", "120s")
+            .with("--hold", format_args!("{}s", HOLD.as_secs()));
         let mut args = ask.args(system);
+        args.push("--subscribe".to_owned());
         args.extend_from_slice(more);
         Self {
             generator: Process::spawn_at(&stage.own, &args),

@@ -5,9 +5,10 @@ use std::time::Duration;
 use harness::{Mongo, Process, Redis};
 use tokio::time::{Instant, sleep};
 
+use super::crowd;
 use super::insert::{self, Inserted};
 use super::measure::metrics;
-use super::sheet::{Bound, Sheet, Spread, Table};
+use super::sheet::{Bound, Cell, Sheet, Spread, Table};
 use super::stage::{Ask, Broken, Stage};
 use super::system::System;
 use crate::process;
@@ -39,6 +40,8 @@ struct Emptied {
 pub(crate) async fn persister(stage: &Stage, sheet: &mut Sheet) -> Result<(), Broken> {
     let mut emptied = Vec::new();
     let mut loops: [Vec<Inserted>; 2] = Default::default();
+    // The CPU time of mongod meanwhile, in seconds.
+    let mut servers: [Vec<f64>; 2] = Default::default();
     for round in 1..=stage.repeat {
         let (redis, mongo) = tokio::join!(Redis::start(), Mongo::start());
         stage.say(format_args!(
@@ -51,7 +54,9 @@ pub(crate) async fn persister(stage: &Stage, sheet: &mut Sheet) -> Result<(), Br
             stage.repeat
         ));
         let one = empty(stage, &redis, &mongo).await?;
-        for (writers, seen) in [1, 4].into_iter().zip(&mut loops) {
+        let mongod = Vec::from_iter(mongo.pid());
+        let writers = [1, 4].into_iter();
+        for ((writers, seen), servers) in writers.zip(&mut loops).zip(&mut servers) {
             stage.say(format_args!(
                 "persister {round}/{}: insert_many, {writers} at a time",
                 stage.repeat
@@ -66,8 +71,10 @@ pub(crate) async fn persister(stage: &Stage, sheet: &mut Sheet) -> Result<(), Br
             ] {
                 args.extend([flag.to_owned(), value.to_string()]);
             }
+            let before = crowd::used(&mongod);
             let mut inserting = Process::spawn_at(&stage.own, &args);
             inserting.wait().await;
+            servers.push(crowd::used(&mongod) - before);
             let output = inserting.output();
             let found = output.lines().find_map(insert::parse);
             seen.push(found.ok_or_else(|| Broken::Failed(format!("insert: {output}")))?);
@@ -93,16 +100,22 @@ pub(crate) async fn persister(stage: &Stage, sheet: &mut Sheet) -> Result<(), Br
         spread(|one| one.cpu[1] * 1e6 / one.messages).into(),
         spread(|one| one.cpu[2] * 1e6 / one.messages).into(),
     ]);
-    for (name, seen) in ["insert_many, one at a time", "insert_many, four at a time"]
-        .into_iter()
-        .zip(&loops)
-    {
+    let names = ["insert_many, one at a time", "insert_many, four at a time"].into_iter();
+    for ((name, seen), servers) in names.zip(&loops).zip(&servers) {
         let spread = |figure: fn(&Inserted) -> f64| Spread::of(seen.iter().map(figure));
         let bare = spread(|one| one.documents as f64 / one.seconds);
         table.row([
             name.into(),
             bare.clone().into(),
             spread(|one| one.cpu_seconds * 1e6 / one.documents as f64).into(),
+            Cell::Nothing(()),
+            Spread::of(
+                servers
+                    .iter()
+                    .zip(seen)
+                    .map(|(seconds, one)| seconds * 1e6 / one.documents as f64),
+            )
+            .into(),
         ]);
         let ratio = own
             .as_ref()

@@ -12,7 +12,7 @@ pub(crate) struct Rates {
 }
 
 /// How often the first rate is halved before nothing is good at all.
-const DOWN: u32 = 6;
+const DOWN: u32 = 3;
 
 /// What `attempt` gave for the highest rate that was good: doubles until one is not, or halves until one
 /// is, and then halves what is between them.
@@ -75,6 +75,6 @@ mod tests {
         let from_above = found(1000.0, 300.0).await;
         assert_eq!(from_above.0, Some(281.25));
         let (none, tried) = found(1000.0, 0.0).await;
-        assert_eq!((none, tried.len()), (None, 7));
+        assert_eq!((none, tried.len()), (None, 4));
     }
 }

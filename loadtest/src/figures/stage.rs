@@ -66,7 +66,7 @@ impl Ask {
     pub(crate) fn rooms(users: u32, size: u32, rate: f64, time: Duration) -> Self {
         // Time to connect, to settle, and to leave.
         let limit = time + Duration::from_secs(60);
-        Self::new("rooms", limit)
+        Self::new("fanout", limit)
             .with("--users", users)
             .with("--room-size", size)
             .with("--rate", rate)

@@ -201,3 +201,6 @@ pub(crate) fn write(flag: &str, path: &Path, text: String) -> Result<(), Failure
     fs::write(path, text)
         .map_err(|error| Failure::Other(format!("{flag}: {}: {error}", path.display())))
 }
+
+#[cfg(test)]
+mod tests;

@@ -260,10 +260,16 @@ impl Report {
 }
 
 impl Machine {
-    /// In a line.
-    pub(super) fn summary(&self) -> String {
-        let rows = self.rows().into_iter().map(|(_, value)| value);
-        rows.collect::<Vec<_>>().join(", ")
+    /// In two lines: the hardware, and what runs on it.
+    pub(super) fn lines(&self) -> [String; 2] {
+        let is_hard = |name: &str| matches!(name, "processor" | "cores" | "memory");
+        [true, false].map(|hard| {
+            let rows = self
+                .rows()
+                .into_iter()
+                .filter(|(name, _)| is_hard(name) == hard);
+            rows.map(|(_, value)| value).collect::<Vec<_>>().join(", ")
+        })
     }
 
     /// What is known of it, by name.

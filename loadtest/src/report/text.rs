@@ -12,7 +12,10 @@ impl fmt::Display for Report {
             write!(f, " on {target}")?;
         }
         writeln!(f, ": {}", self.summary())?;
-        writeln!(f, "{}\n", self.machine.summary())?;
+        for line in self.machine.lines() {
+            writeln!(f, "{line}")?;
+        }
+        writeln!(f)?;
         for table in self.tables() {
             writeln!(f, "{}", table.text())?;
         }
@@ -26,7 +29,11 @@ impl fmt::Display for Report {
 impl Report {
     /// For Markdown: the same.
     pub(super) fn markdown(&self) -> String {
-        let heads = [self.title(), self.summary(), self.machine.summary()];
+        let heads = [
+            self.title(),
+            self.summary(),
+            self.machine.lines().join("\n"),
+        ];
         let tables = self.tables().into_iter().map(|table| table.markdown());
         let remarks = self.remarks().into_iter().chain([self.verdict()]);
         let parts = heads.into_iter().chain(tables).chain(remarks);

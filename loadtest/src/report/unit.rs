@@ -38,6 +38,7 @@ impl Unit {
         let is_whole = matches!(self, Self::Count) && divisor == 1.0 && value.fract() == 0.0;
         let decimals = match magnitude {
             _ if is_whole || magnitude == 0.0 => 0,
+            _ if matches!(self, Self::Ratio) && magnitude < 10.0 => 2,
             100.0.. => 0,
             10.0.. => 1,
             1.0.. => 2,
@@ -117,7 +118,7 @@ mod tests {
             (Unit::Bytes, 8192.0, "8.00 KiB"),
             (Unit::Bytes, 1e9, "954 MiB"),
             (Unit::Cores, 1.234, "1.23"),
-            (Unit::Ratio, 0.5, "0.500 ×"),
+            (Unit::Ratio, 0.5, "0.50 ×"),
             (Unit::Ratio, f64::NAN, "-"),
             (Unit::Count, f64::INFINITY, "-"),
             (Unit::Bytes, -2048.0, "-2.00 KiB"),

@@ -42,6 +42,24 @@ async fn a_wrong_flag_ends_with_64_and_says_what_is_right() {
             ],
             "gateway=4711",
         ),
+        (&["pairs", "--gateway", "ws://127.0.0.1:1/ws", "--room-size", "3"], "two"),
+        (&["fanout", "--gateway", "ws://127.0.0.1:1/ws", "--send-to", "/app/rooms"], "{room}"),
+        (&["fanout", "--gateway", "ws://127.0.0.1:1/ws", "--header", "nothing"], "persistent:true"),
+        (&["fanout", "--gateway", "ws://127.0.0.1:1/ws", "--source", "localhost"], "127.0.0.2"),
+        (
+            &["fanout", "--gateway", "ws://127.0.0.1:1/ws", "--server", "spring", "--history-check"],
+            "--history-check",
+        ),
+        (&["fanout", "--gateway", "ws://127.0.0.1:1/ws", "--quiet", "--progress"], "--quiet"),
+        (&["idle", "--gateway", "ws://127.0.0.1:1/ws", "--burst", "1"], "--subscribe"),
+        (&["idle", "--gateway", "ws://127.0.0.1:1/ws", "--connections", "0"], "--connections"),
+        (
+            &["storm", "--gateway", "ws://127.0.0.1:1/ws", "--server", "rabbitmq", "--after"],
+            "--after",
+        ),
+        (&["ramp", "--gateway", "ws://127.0.0.1:1/ws", "--factor", "1"], "1.05"),
+        (&["ramp", "--gateway", "ws://127.0.0.1:1/ws", "--no-receipts", "--of", "receipt"], "--of"),
+        (&["soak", "--gateway", "ws://127.0.0.1:1/ws", "--duration", "10s"], "--warm-up"),
         (&["chaos", "--rounds", "0"], "--rounds"),
         (&["chaos", "--duration", "5s"], "--gateway"),
         (
@@ -68,7 +86,7 @@ async fn a_wrong_flag_ends_with_64_and_says_what_is_right() {
             &["chaos", "--gateway", "ws://127.0.0.1:1/ws", "--list"],
             "--list",
         ),
-        (&[], "rooms"),
+        (&[], "fanout"),
     ] {
         let mut loadtest = Process::spawn("loadtest", flags);
         let status = loadtest.wait().await;
@@ -118,8 +136,19 @@ async fn help_teaches_every_flag() {
                 "--seed",
                 "--pid",
                 "--json",
+                "--senders",
+                "--server",
+                "--send-to",
+                "--source",
+                "--threads",
+                "--strict",
+                "Exit code 0",
             ][..],
         ),
+        ("idle", &["--connections", "--connect-rate", "--cycles", "--burst-bytes"]),
+        ("storm", &["--rounds", "--jitter", "--backoff", "--after", "--within"]),
+        ("ramp", &["--p99", "--of", "--start", "--factor", "--precision"]),
+        ("soak", &["--warm-up", "--memory-growth", "--latency-growth"]),
         (
             "chaos",
             &[
@@ -147,4 +176,29 @@ async fn help_teaches_every_flag() {
             assert!(output.contains(flag), "{flag} is missing from\n{output}");
         }
     }
+}
+
+#[tokio::test]
+async fn too_few_descriptors_are_a_wrong_flag_and_used_up_ports_are_said_so() {
+    let program = harness::binary::path("loadtest");
+    let run = |limit: &str, flags: &[&str]| {
+        let script = format!("ulimit {limit}; exec \"$@\"");
+        let program = program.to_str().unwrap();
+        let args = [&["-c", &script, "sh", program, "idle"], flags].concat();
+        Process::run("/bin/sh", args, [("LC_ALL", "C")])
+    };
+    let url = "ws://127.0.0.1:1/ws";
+    let mut loadtest = run("-n 200", &["--gateway", url, "--connections", "500"]);
+    assert_eq!(loadtest.wait().await.code(), Some(64), "{}", loadtest.output());
+    let output = loadtest.output();
+    assert!(output.contains("descriptors than the 200"), "{output}");
+    // The soft limit is no obstacle: this one fails because nobody listens.
+    let mut loadtest = run("-Sn 200", &["--gateway", url, "--connections", "500"]);
+    assert_eq!(loadtest.wait().await.code(), Some(69), "{}", loadtest.output());
+    // An address that is not this machine's has no port.
+    let flags = ["--gateway", url, "--source", "192.0.2.1"];
+    let mut loadtest = run("-Sn 200", &flags);
+    assert_eq!(loadtest.wait().await.code(), Some(69), "{}", loadtest.output());
+    let output = loadtest.output();
+    assert!(output.contains("no port is left at 192.0.2.1"), "{output}");
 }

@@ -92,9 +92,9 @@ async fn a_server_that_keeps_its_promises_gives_a_clean_run() {
         assert_eq!(report["history"]["messages"], 100);
         assert_eq!(report["send_to_receive_us"]["count"], 300);
         assert_eq!(report["send_to_receipt_us"]["count"], 100);
-        assert_eq!(report["cpu"][0]["name"], "roomcast");
+        assert_eq!(report["processes"][0]["name"], "roomcast");
         assert!(
-            report["cpu"][0]["us_per_delivery"].as_f64().is_some(),
+            report["processes"][0]["us_per_delivery"].as_f64().is_some(),
             "{report:#}"
         );
     }
@@ -123,5 +123,35 @@ async fn each_damage_on_the_way_is_reported_as_what_it_is() {
             "{command} {damage:?}"
         );
         assert_eq!(report["ok"], expected.is_empty());
+    }
+}
+
+#[tokio::test]
+async fn what_is_lost_doubled_or_out_of_order_shows_where_ids_are_not_ours_too() {
+    let server = Server::start();
+    for (damage, fault) in [
+        (Damage::Drop, "lost"),
+        (Damage::Repeat, "duplicated"),
+        (Damage::Swap, "reordered"),
+    ] {
+        let url = proxy::start(server.process.ready().await, "MESSAGE", 20, damage).await;
+        // One sender, so that what follows is its own next message.
+        let (code, report) = load(&[
+            "--gateway",
+            &url,
+            "--settle",
+            "3s",
+            "--server",
+            "rabbitmq",
+            "--send-to",
+            "/app/rooms/{room}",
+            "--subscribe-to",
+            "/topic/rooms/{room}",
+            "--senders",
+            "1",
+        ])
+        .await;
+        assert_eq!(faults(&report), [(fault, 1)], "{damage:?}");
+        assert_eq!(code, Some(1), "{damage:?}");
     }
 }

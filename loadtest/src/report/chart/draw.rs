@@ -14,7 +14,7 @@ const KINDS: usize = 8;
 const COLUMNS: usize = 300;
 
 /// A line of at most so many points has a mark at each; others have some, for their shape.
-const MARKED: usize = 40;
+const MARKED: usize = 16;
 const MARKS: usize = 8;
 
 /// Characters of a name in the legend, and of a title.

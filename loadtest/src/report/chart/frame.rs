@@ -7,8 +7,8 @@ use super::{Axis, Chart, Scale};
 pub(super) const WIDTH: f64 = 640.0;
 
 /// Where the plot begins and ends, below the title and the label of the vertical axis.
-pub(super) const TOP: f64 = 54.0;
-pub(super) const BOTTOM: f64 = 274.0;
+pub(super) const TOP: f64 = 64.0;
+pub(super) const BOTTOM: f64 = 284.0;
 
 /// The plot's right edge.
 pub(super) const RIGHT: f64 = WIDTH - 22.0;

@@ -83,20 +83,23 @@ impl Compared {
     }
 
     fn run_table(&self) -> Table {
-        let mut table = Table::new(["run", "scenario", "load", "at", "verdict"]);
+        let mut table = Table::new(["run", "scenario", "users", "rooms", "rate", "at", "verdict"]);
         for (name, report) in &self.runs {
             let verdict = match (report.ok, &report.generator.bottleneck) {
                 (true, None) => "ok",
                 (true, Some(_)) => "generator's bottleneck",
                 (false, _) => "WRONG",
             };
-            let cells = [
+            let load = &report.load;
+            table.row([
                 name.clone(),
                 report.title(),
-                report.summary(),
+                Unit::Count.show(load.users as f64),
+                Unit::Count.show(load.rooms as f64),
+                Unit::PerSecond.show(load.rate),
                 report.started(),
-            ];
-            table.row(cells.into_iter().chain([verdict.to_owned()]));
+                verdict.to_owned(),
+            ]);
         }
         table
     }

@@ -59,7 +59,7 @@ fn each_figure_is_divided_by_the_first_runs() {
     );
     assert_eq!(
         cells(&table, "send → receive, p99"),
-        ["100 µs", "50.0 µs", "0.500 ×"]
+        ["100 µs", "50.0 µs", "0.50 ×"]
     );
     assert_eq!(cells(&table, "messages sent a second"), ["0/s", "0/s", "-"]);
     assert!(

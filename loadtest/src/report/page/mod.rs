@@ -19,6 +19,9 @@ const READING: &str = "Latencies count from the moment at which a message was du
     omission). The generator's lag is part of them. CPU time is of user and kernel mode, of all \
     threads. RSS is resident memory; PSS charges shared pages by their share.";
 
+/// What a section says that has no figures.
+const NOTHING: &str = "<p>Nothing was measured.</p>\n";
+
 /// A page around what is in it, which has to be escaped already.
 pub(crate) fn page(title: &str, body: &str) -> String {
     let title = escape(title);
@@ -67,8 +70,16 @@ impl Report {
             "Figures",
             &(self.throughput_table().html() + &self.latency_table().html()),
         );
-        body += &section("latency", "Latency", &grid(&[plots::distribution(self)]));
-        body += &section("time", "Over time", &grid(&plots::over_time(self)));
+        let latency = match self.latencies().is_empty() {
+            true => NOTHING.to_owned(),
+            false => grid(&[plots::distribution(self)]),
+        };
+        body += &section("latency", "Latency", &latency);
+        let time = match self.series.is_empty() {
+            true => NOTHING.to_owned(),
+            false => grid(&plots::over_time(self)),
+        };
+        body += &section("time", "Over time", &time);
         if !self.steps.is_empty() {
             let plot = plots::steps(self).map(|chart| grid(&[chart]));
             let steps = self.step_table().html() + &plot.unwrap_or_default();
