@@ -184,6 +184,11 @@ impl Mongo {
         self.port
     }
 
+    /// Its process, while it runs.
+    pub fn pid(&self) -> Option<u32> {
+        self.server.as_ref().map(|server| server.pid)
+    }
+
     /// Ends it with SIGKILL, and returns once it is gone. Its data stay for [`Mongo::restart`].
     pub async fn kill(&mut self) {
         let Some(mut server) = self.server.take() else {

@@ -129,6 +129,11 @@ impl Redis {
         self.port
     }
 
+    /// Its process, while it runs.
+    pub fn pid(&self) -> Option<u32> {
+        self.running.as_ref()?.server.parse().ok()
+    }
+
     /// The password that it was started with.
     pub fn password(&self) -> Option<&str> {
         let configured = self.config.as_ref().and_then(|config| {

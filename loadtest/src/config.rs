@@ -9,6 +9,8 @@ mod attack;
 mod chaos;
 mod compare;
 mod crowd;
+mod figures;
+mod floor;
 mod idle;
 mod load;
 mod ramp;
@@ -20,6 +22,8 @@ pub(crate) use attack::{AttackArgs, Program};
 pub(crate) use chaos::ChaosArgs;
 pub(crate) use compare::{CompareArgs, Parameter};
 pub(crate) use crowd::{CrowdArgs, OutputArgs, ReceiptAfter};
+pub(crate) use figures::{FiguresArgs, InsertArgs, Set};
+pub(crate) use floor::FloorArgs;
 pub(crate) use idle::IdleArgs;
 pub(crate) use load::FanoutArgs;
 pub(crate) use ramp::{Of, RampArgs};
@@ -128,6 +132,34 @@ pub(crate) enum Load {
     /// that is needed is missing, or the server could not be reached.
     #[command(after_help = attack::EXAMPLES)]
     Attack(Box<AttackArgs>),
+
+    /// A server that hands messages on at the least cost that this system allows, to compare with.
+    ///
+    /// One thread, one non-blocking write of a finished frame for each member of a room, and nothing
+    /// else: no queue, no broker, no store, no heart-beats and no checks. A member that does not take
+    /// a frame at once is cut off. It understands CONNECT, SUBSCRIBE, UNSUBSCRIBE, SEND and DISCONNECT
+    /// of STOMP 1.2 over WebSocket, each frame in one message; a room is what follows the last slash of
+    /// a destination. What other servers cost above it is what their promises cost.
+    ///
+    /// It prints its address and process id, and serves until it is ended.
+    #[command(after_help = floor::EXAMPLES)]
+    Floor(FloorArgs),
+
+    /// Every figure that Roomcast's documentation states, made anew on this machine.
+    ///
+    /// Starts all servers by itself, runs the loads one after the other, each beside the floor, and
+    /// writes tables with what was found, what was wanted, and whether it is met. With everything it
+    /// takes 25 minutes at most, with --quick 4; Ctrl-C ends it with the figures that there are. The
+    /// machine should do nothing else meanwhile.
+    ///
+    /// Exit code 0: all sets were made. 1: one could not be finished. 64: a flag is wrong. 69: a
+    /// program that is needed is missing. A target that is not met is no error: it is in the table.
+    #[command(after_help = figures::EXAMPLES)]
+    Figures(FiguresArgs),
+
+    /// Writes documents by insert_many as fast as they go: what the persister is compared with.
+    #[command(hide = true)]
+    Insert(InsertArgs),
 
     /// Runs beside each other, from the files that --json has written.
     ///

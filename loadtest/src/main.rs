@@ -8,6 +8,8 @@ mod config;
 mod connection;
 mod crew;
 mod field;
+mod figures;
+mod floor;
 mod heart;
 mod history;
 mod house;
@@ -50,6 +52,9 @@ async fn main() {
             Load::Chaos(args) => chaos::chaos(&args).await,
             Load::Compare(args) => report::compare(&args),
             Load::Attack(args) => attack::attack(&args).await,
+            Load::Floor(args) => floor::floor(&args),
+            Load::Figures(args) => figures::figures(&args).await,
+            Load::Insert(args) => figures::insert::insert(&args).await,
         }
     })
     .await

@@ -203,14 +203,22 @@ const HEADS: [[&str; 2]; 12] = [
 /// [`Failure::Config`] with the flag and the file.
 pub(crate) fn check(json: Option<&Path>, markdown: Option<&Path>) -> Result<(), Failure> {
     for (flag, path) in [("--json", json), ("--markdown", markdown)] {
-        if let Some(path) = path
-            && let Err(error) = fs::OpenOptions::new().create(true).append(true).open(path)
-        {
-            let line = format!("{flag}: {}: {error}", path.display());
-            return Err(Failure::Config(line));
+        if let Some(path) = path {
+            check_as(flag, path)?;
         }
     }
     Ok(())
+}
+
+/// Whether the file of this flag can be written.
+///
+/// # Errors
+/// [`Failure::Config`] where it cannot.
+pub(crate) fn check_as(flag: &str, path: &Path) -> Result<(), Failure> {
+    let opened = fs::OpenOptions::new().create(true).append(true).open(path);
+    opened
+        .map(drop)
+        .map_err(|error| Failure::Config(format!("{flag}: {}: {error}", path.display())))
 }
 
 /// Prints the table, and writes the files that are asked for.

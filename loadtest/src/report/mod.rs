@@ -31,6 +31,7 @@ mod usage;
 
 pub(crate) use chart::{Axis, Chart, Line};
 pub(crate) use compare::compare;
+pub(crate) use escape::escape;
 pub(crate) use growth::Growth;
 pub(crate) use latency::Latency;
 pub(crate) use load::Load;

@@ -9,6 +9,8 @@ mod chaos;
 mod chaos_load;
 mod command_line;
 mod faults;
+mod figures;
+mod floor;
 mod killed;
 mod pass;
 mod processes;

@@ -1,0 +1,181 @@
+//! What an idle connection keeps in memory, and what is given back.
+
+use std::time::Duration;
+
+use harness::{Authority, Mongo, Redis};
+
+use super::crowd::{Crowd, held, resident};
+use super::sheet::{Bound, Cell, Plot, Sheet, Spread, Table};
+use super::stage::{Ask, Broken, Stage};
+use super::system::{SERVER, System};
+use crate::report::Unit;
+
+pub(crate) const ABOUT: &str = "Resident memory of a server for each idle connection: a member of a 1:1 \
+    room, through the real accept path; and of one gateway after each of ten cycles in which thousands \
+    connect and leave and 500 send each other large messages. Each figure is of a process that was \
+    started for it.";
+
+const KIB: f64 = 1024.0;
+
+/// How long a crowd may take to come, or to be gone.
+const COMING: Duration = Duration::from_secs(90);
+
+/// Cycles of coming and going.
+const CYCLES: usize = 10;
+
+/// What a process keeps for a connection, in octets: while it is there and after everybody left.
+struct Kept {
+    each: f64,
+    after: f64,
+}
+
+/// Makes the figures.
+///
+/// # Errors
+/// [`Broken`] where something could not be run.
+pub(crate) async fn memory(stage: &Stage, sheet: &mut Sheet) -> Result<(), Broken> {
+    let counts: &[u32] = match stage.quick {
+        true => &[2000],
+        false => &[2000, 8000, 19_000],
+    };
+    let (redis, mongo) = tokio::join!(Redis::start(), Mongo::start());
+    let authority = Authority::new();
+    let mut table = Table::new(
+        "KiB for each connection; after, what of it the process still has when all have left:",
+        &["server", "connections", "KiB each", "KiB each, after"],
+    );
+    let mut lines: Vec<(String, Vec<(f64, f64)>)> = Vec::new();
+    let names = ["floor", "gateway", "gateway, TLS", "RabbitMQ"];
+    let mut outcome = Ok(());
+    'all: for name in names {
+        let mut points = Vec::new();
+        for &count in counts {
+            // 133 KiB each are more than 19,000 need to show.
+            if name == "RabbitMQ" && count > 2000 {
+                continue;
+            }
+            stage.say(format_args!("memory: {name}, {count} connections"));
+            let seen = async {
+                let system = match name {
+                    "floor" => System::floor(stage).await,
+                    "gateway" => System::gateways(stage, &redis, &mongo, 1).await,
+                    "gateway, TLS" => System::tls(stage, &redis, &mongo, &authority).await,
+                    _ => System::rabbitmq().await,
+                };
+                keep(stage, &system, count).await
+            };
+            match seen.await {
+                Ok(Kept { each, after }) => {
+                    points.push((f64::from(count), each));
+                    table.row([
+                        Cell::from(name),
+                        f64::from(count).into(),
+                        (each / KIB).into(),
+                        (after / KIB).into(),
+                    ]);
+                }
+                Err(broken) => {
+                    outcome = Err(broken);
+                    break 'all;
+                }
+            }
+        }
+        let most = points.iter().map(|(_, each)| each / KIB).reduce(f64::max);
+        match name {
+            "gateway" => sheet.target("KiB for an idle connection", Bound::AtMost(8.0), most),
+            "gateway, TLS" => {
+                sheet.target("KiB for an idle connection, TLS", Bound::AtMost(16.0), most);
+            }
+            _ => {}
+        }
+        lines.push((name.to_owned(), points));
+    }
+    sheet.tables.push(table);
+    sheet.plots.push(Plot {
+        title: "Memory for each idle connection".into(),
+        x: ("connections".into(), Unit::Count),
+        y: ("memory".into(), Unit::Bytes),
+        logarithmic: false,
+        lines,
+    });
+    outcome?;
+    cycles(stage, sheet, &redis, &mongo).await
+}
+
+async fn keep(stage: &Stage, system: &System, count: u32) -> Result<Kept, Broken> {
+    let pids = system.pids(SERVER);
+    let (before, descriptors) = (resident(&pids), held(&pids));
+    let mut crowd = Crowd::gather(stage, system, count, &[]);
+    let there = descriptors + u64::from(count);
+    crowd.arrived(stage, &pids, there, COMING).await?;
+    let each = (resident(&pids) - before) / f64::from(count);
+    let few = descriptors + 100;
+    crowd.leave(stage, &pids, few, COMING).await?;
+    let after = (resident(&pids) - before) / f64::from(count);
+    Ok(Kept { each, after })
+}
+
+/// Lets people come and go, and send each other large messages, again and again.
+async fn cycles(
+    stage: &Stage,
+    sheet: &mut Sheet,
+    redis: &Redis,
+    mongo: &Mongo,
+) -> Result<(), Broken> {
+    let system = System::gateways(stage, redis, mongo, 1).await;
+    let pids = system.pids(SERVER);
+    let descriptors = held(&pids);
+    let count = if stage.quick { 1000 } else { 5000 };
+    let mut after = Vec::new();
+    let mut outcome = Ok(());
+    for cycle in 1..=CYCLES {
+        stage.say(format_args!("memory: cycle {cycle} of {CYCLES}"));
+        let one = async {
+            let mut crowd = Crowd::gather(stage, &system, count, &[]);
+            let there = descriptors + u64::from(count);
+            crowd.arrived(stage, &pids, there, COMING).await?;
+            let few = descriptors + 100;
+            crowd.leave(stage, &pids, few, COMING).await?;
+            let burst = Ask::rooms(500, 10, 100.0, Duration::from_secs(2));
+            stage
+                .load(&system, &burst.with("--body-bytes", 60_000))
+                .await
+        };
+        match one.await {
+            Ok(report) => sheet.wrong("gateway", "bursts of 60,000 octets", &report),
+            Err(broken) => {
+                outcome = Err(broken);
+                break;
+            }
+        }
+        after.push(resident(&pids));
+    }
+    let mut table = Table::new(
+        "MiB of a gateway after each cycle:",
+        &["first", "third", "last", "last / third"],
+    );
+    let at = |cycle: usize| after.get(cycle - 1).copied();
+    let mib = |octets: Option<f64>| {
+        Cell::from(octets.and_then(|octets| Spread::of([octets / KIB / KIB])))
+    };
+    let growth = at(CYCLES).zip(at(3)).map(|(last, third)| last / third);
+    let share = growth.and_then(|growth| Spread::of([growth]));
+    table.row([mib(at(1)), mib(at(3)), mib(at(CYCLES)), share.into()]);
+    sheet.tables.push(table);
+    sheet.target(
+        "memory after the last cycle / after the third",
+        Bound::AtMost(1.1),
+        growth,
+    );
+    sheet.plots.push(Plot {
+        title: "A gateway's memory after each cycle".into(),
+        x: ("cycle".into(), Unit::Count),
+        y: ("resident memory".into(), Unit::Bytes),
+        logarithmic: false,
+        lines: vec![(
+            "gateway".into(),
+            (1..).map(f64::from).zip(after.iter().copied()).collect(),
+        )],
+    });
+    outcome
+}
