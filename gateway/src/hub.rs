@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::sync::{OnceCell, Semaphore};
 use tokio::time::Instant;
 
-use shared::broker::{BrokerError, Subscriber};
+use shared::broker::{BrokerError, Shown, Subscriber};
 use shared::config::{Protection, Without};
 use shared::message::{Message, MessageId, RoomName, Span};
 use shared::metrics::GatewayMetrics;
@@ -29,6 +29,8 @@ const REPAIRS: usize = 16;
 pub(crate) struct Hub {
     rooms: Mutex<HashMap<RoomName, Arc<Seat>>>,
     subscriber: Arc<dyn Subscriber>,
+    /// What is shown before its copy comes over the live link.
+    shown: Shown,
     past: Arc<Past>,
     journaled: bool,
     window: Duration,
@@ -47,6 +49,16 @@ struct Seat {
     joined: OnceCell<()>,
 }
 
+/// An ephemeral message on its way to a room that has members here.
+pub(crate) struct Whisper(Arc<Seat>);
+
+impl Whisper {
+    /// The broker has answered: the id, where it was accepted.
+    pub(crate) fn answered(self, id: Option<MessageId>) {
+        self.0.room().whispers.answered(id);
+    }
+}
+
 /// A member's place in a room; dropping it leaves.
 pub(crate) struct Membership {
     hub: Arc<Hub>,
@@ -61,6 +73,7 @@ impl Hub {
     /// take at once.
     pub(crate) fn new(
         subscriber: Arc<dyn Subscriber>,
+        shown: Shown,
         past: Arc<Past>,
         journaled: bool,
         window: Duration,
@@ -71,6 +84,7 @@ impl Hub {
         Self {
             rooms: Mutex::default(),
             subscriber,
+            shown,
             past,
             journaled,
             window,
@@ -123,6 +137,24 @@ impl Hub {
         if !whole {
             tokio::spawn(Arc::clone(self).repair(seat));
         }
+    }
+
+    /// Shows a message by the answer to its publish, where it is the next one in its room.
+    pub(crate) fn answered(&self, message: &Message) {
+        let Some(seat) = self.rooms().get(&message.room).cloned() else {
+            return;
+        };
+        let is_shown = seat.room().answered(message);
+        if is_shown {
+            self.shown.note(message.id);
+        }
+    }
+
+    /// An ephemeral message is published in a room; the answer is for the room that it gives.
+    pub(crate) fn whisper(&self, name: &RoomName) -> Option<Whisper> {
+        let seat = self.rooms().get(name).cloned()?;
+        seat.room().whispers.publish();
+        Some(Whisper(seat))
     }
 
     /// Repairs every room: something may have been missed in any of them.

@@ -68,6 +68,8 @@ mod members;
 
 mod shown;
 
+mod whispers;
+
 pub mod outbox;
 
 pub mod past;
@@ -187,6 +189,7 @@ pub async fn run(parts: Parts, stop: CancellationToken) -> Result<(), BrokerErro
     let past = Arc::new(Past::new(Arc::clone(&broker), Arc::clone(&store), &without));
     let hub = Arc::new(Hub::new(
         fanout.subscriber,
+        fanout.shown,
         Arc::clone(&past),
         guarantees.journaled,
         broker.window(),

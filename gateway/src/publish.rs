@@ -69,11 +69,20 @@ impl Publisher {
             draft.notify = notified.then_some(self.gateway);
             draft.newer_than = self.hub.newest(&draft.room);
         }
+        // Where members may see what is accepted, those here need not wait for its copy.
+        let guarantees = self.broker.guarantees();
+        let at_once = (guarantees.journaled && guarantees.durable && !draft.ephemeral)
+            .then(|| (Arc::clone(&self.hub), draft.clone()));
+        let whisper = (draft.ephemeral.then(|| self.hub.whisper(&draft.room))).flatten();
         let started = Instant::now();
         let accepting = self.broker.publish(draft);
         let metrics = Arc::clone(&self.metrics);
         async move {
-            let accepted = accepting.await.inspect_err(|error| {
+            let answer = accepting.await;
+            if let Some(whisper) = whisper {
+                whisper.answered(answer.as_ref().ok().map(|accepted| accepted.id));
+            }
+            let accepted = answer.inspect_err(|error| {
                 let reason = match error {
                     PublishError::Full => "journal-full",
                     PublishError::Overloaded => "overloaded",
@@ -84,6 +93,9 @@ impl Publisher {
             metrics
                 .accept_seconds
                 .observe(started.elapsed().as_secs_f64());
+            if let (Some((hub, draft)), Accepted { prev: Some(_), .. }) = (at_once, accepted) {
+                hub.answered(&draft.accepted(accepted.id, accepted.prev));
+            }
             Ok(accepted)
         }
     }

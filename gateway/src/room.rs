@@ -20,6 +20,7 @@ use shared::message::{Message, MessageId};
 
 use crate::members::Members;
 use crate::shown::Shown;
+use crate::whispers::Whispers;
 
 /// How old a message is that may be gone without harm: no server of a broker is taken for the right
 /// one for so long, and what a store removes by age is older.
@@ -30,6 +31,8 @@ const SETTLED: Duration = Duration::from_secs(600);
 pub(crate) struct Room {
     /// Who is here.
     pub(crate) members: Members,
+    /// What this gateway's own clients have sent here that is ephemeral.
+    pub(crate) whispers: Whispers,
     journaled: bool,
     checks_prev: bool,
     window: Duration,
@@ -126,6 +129,9 @@ impl Room {
     pub(crate) fn arrive(&mut self, message: &Arc<Message>) -> bool {
         // Who types would have stopped by the end of a repair.
         if message.ephemeral || !self.journaled {
+            if message.ephemeral {
+                self.whispers.hear(message.id);
+            }
             self.members.show(message);
             return true;
         }
@@ -144,6 +150,27 @@ impl Room {
             }
         }
         true
+    }
+
+    /// A message that the broker has accepted from one of this gateway's own clients, by the answer to
+    /// its publish: it is shown now if it is the very next one. Whether it was; otherwise it comes
+    /// live.
+    ///
+    /// Where the newest that was shown is the one before it, nothing can lie between, and its copy that
+    /// comes live is a repeat. In doubt nothing is done: the live link is what shows gaps.
+    pub(crate) fn answered(&mut self, message: &Message) -> bool {
+        let is_settled = self.journaled
+            && self.checks_prev
+            && self.confirmed
+            && self.repair.is_none()
+            && self.whispers.are_over();
+        let is_next = message.prev.is_some_and(|prev| {
+            is_settled && self.newest() == Some(prev) && message.id > prev && !message.ephemeral
+        });
+        if is_next {
+            self.deliver(message);
+        }
+        is_next
     }
 
     /// Holds live messages back until the repair has ended. `false` when there is none to begin: one

@@ -10,6 +10,15 @@ use bytes::Bytes;
 use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use uuid::Uuid;
 
+/// The length of a time as clients read it.
+pub const TIME_LEN: usize = "2026-01-01T00:00:00.000Z".len();
+
+/// The length of a message's id as text.
+pub const ID_LEN: usize = 36;
+
+/// Milliseconds.
+const DAY: u64 = 86_400_000;
+
 /// What the name of every user's queue begins with.
 const USER: &str = "user/";
 
@@ -37,6 +46,23 @@ pub struct Draft {
     pub series: Series,
     /// To be delivered to those who listen now, and never stored. It stands in no series.
     pub ephemeral: bool,
+}
+
+impl Draft {
+    /// The message that it has become: its id, and the one before it in its room.
+    pub fn accepted(self, id: MessageId, prev: Option<MessageId>) -> Message {
+        Message {
+            id,
+            room: self.room,
+            sender: self.sender,
+            content_type: self.content_type,
+            headers: self.headers,
+            body: self.body,
+            idempotency_key: self.idempotency_key,
+            prev,
+            ephemeral: self.ephemeral,
+        }
+    }
 }
 
 /// Drafts whose order their sender relies on: once one of them was not accepted, none that follows
@@ -360,10 +386,38 @@ impl MessageId {
     /// When it was accepted, as clients read it: RFC 3339 in UTC with milliseconds. Times after the
     /// year 9999, which it cannot express, show as its end.
     pub fn created_at_rfc3339(self) -> String {
+        self.write_created_at(&mut [0; TIME_LEN]).to_owned()
+    }
+
+    /// The same, into memory that the caller has.
+    pub fn write_created_at(self, text: &mut [u8; TIME_LEN]) -> &str {
         const END_OF_9999: u64 = 253_402_300_799_999;
         let ms = self.stamp().ms.min(END_OF_9999);
-        let time = SystemTime::UNIX_EPOCH + Duration::from_millis(ms);
-        humantime::format_rfc3339_millis(time).to_string()
+        let (days, of_day) = (ms / DAY, ms % DAY);
+        let (year, month, day) = date(days);
+        *text = *b"0000-00-00T00:00:00.000Z";
+        for (value, end) in [
+            (year, 4),
+            (month, 7),
+            (day, 10),
+            (of_day / 3_600_000, 13),
+            (of_day / 60_000 % 60, 16),
+            (of_day / 1_000 % 60, 19),
+            (of_day % 1_000, 23),
+        ] {
+            let (mut rest, mut at) = (value, end);
+            while rest > 0 {
+                at -= 1;
+                text[at] = b'0' + (rest % 10) as u8;
+                rest /= 10;
+            }
+        }
+        str::from_utf8(text).expect("it is made of ASCII digits and signs")
+    }
+
+    /// The id as text, into memory that the caller has.
+    pub fn write(self, text: &mut [u8; ID_LEN]) -> &str {
+        self.0.hyphenated().encode_lower(text)
     }
 
     /// The id as a UUID, for stores.
@@ -382,6 +436,26 @@ impl MessageId {
         }
         Ok(Self(uuid))
     }
+}
+
+/// The year, month and day that begin so many days after 1970 does: the algorithm `civil_from_days`
+/// of Howard Hinnant, in which years begin with March, so that a leap day is a year's last.
+fn date(days: u64) -> (u64, u64, u64) {
+    // From the first of March of the year 0, of which 400 years have 146,097 days.
+    let days = days + 719_468;
+    let (era, day_of_era) = (days / 146_097, days % 146_097);
+    let year_of_era =
+        (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let from_march = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * from_march + 2) / 5 + 1;
+    let month = if from_march < 10 {
+        from_march + 3
+    } else {
+        from_march - 9
+    };
+    let year = year_of_era + era * 400 + u64::from(month <= 2);
+    (year, month, day)
 }
 
 impl FromStr for MessageId {

@@ -143,6 +143,7 @@ impl World {
         let gateway = Arc::clone(&metrics.gateway);
         let hub = Hub::new(
             fanout.subscriber,
+            fanout.shown,
             past,
             true,
             broker.window(),

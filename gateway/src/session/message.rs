@@ -3,53 +3,58 @@
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
-use shared::message::{Message, MessageId};
-use shared::stomp::encode;
-use shared::stomp::{Command, Frame, Version};
+use shared::message::{ID_LEN, Message, MessageId, TIME_LEN};
+use shared::stomp::{Command, Encoder, Version};
 
 use super::output::{Address, Outgoing};
 
 /// Encodes a message for the subscriptions with this address.
 pub fn message_frame(message: &Message, address: &Address, replayed: bool) -> Outgoing {
-    let mut frame = Frame::new(Command::Message);
+    let text_len = |text: &str| text.len() + text.len() / 8;
+    let headers: usize = (message.headers.iter())
+        .map(|(name, value)| text_len(name) + text_len(value) + 2)
+        .sum();
+    let names = [Some(&address.destination), address.subscription.as_ref()];
+    let names: usize = names.into_iter().flatten().map(|name| text_len(name)).sum();
+    let size = 320 + headers + 2 * names + message.body.len();
+    let mut frame = Encoder::new(Command::Message, address.version, size);
     if let Some(subscription) = &address.subscription {
-        frame = frame.with("subscription", subscription);
+        frame.known("subscription", subscription);
     }
-    frame = frame
-        .with("message-id", &message.id.to_string())
-        .with("destination", &address.destination)
-        .with("sender", message.sender.as_str())
-        .with("created-at", &message.id.created_at_rfc3339());
+    let mut id = [0; ID_LEN];
+    frame.known("message-id", message.id.write(&mut id));
+    frame.known("destination", &address.destination);
+    frame.known("sender", message.sender.as_str());
+    let mut time = [0; TIME_LEN];
+    frame.known("created-at", message.id.write_created_at(&mut time));
     if let Some(content_type) = &message.content_type {
-        frame = frame.with("content-type", content_type);
+        frame.known("content-type", content_type);
     }
     if let Some(prev) = message.prev {
-        frame = frame.with("prev", &prev.to_string());
+        frame.known("prev", prev.write(&mut id));
     }
     if replayed {
-        frame = frame.with("replayed", "true");
+        frame.known("replayed", "true");
     }
     if message.ephemeral {
-        frame = frame.with("ephemeral", "true");
+        frame.known("ephemeral", "true");
     }
     if address.acknowledged && address.version == Version::V1_2 {
-        frame = frame.with("ack", &ack_id(message.id, address));
+        frame.known("ack", &ack_id(message.id, address));
     }
     for (name, value) in &message.headers {
-        frame = frame.with(name, value);
+        frame.header(name, value);
     }
     let is_text = str::from_utf8(&message.body).is_ok();
     if address.text_only {
-        let frame = if is_text {
-            frame.with_body(message.body.clone())
-        } else {
-            let body = BASE64_STANDARD.encode(&message.body);
-            frame.with("body-encoding", "base64").with_body(body)
-        };
-        return Outgoing::Text(encode(&frame, address.version));
+        if is_text {
+            return Outgoing::Text(frame.finish(&message.body));
+        }
+        frame.known("body-encoding", "base64");
+        let body = BASE64_STANDARD.encode(&message.body);
+        return Outgoing::Text(frame.finish(body.as_bytes()));
     }
-    let frame = frame.with_body(message.body.clone());
-    let octets = encode(&frame, address.version);
+    let octets = frame.finish(&message.body);
     // A client that decodes text messages must not be handed what is no text.
     if !is_text || message.content_type.as_deref().is_some_and(is_octets) {
         Outgoing::Binary(octets)

@@ -1,10 +1,10 @@
 //! What is on its way to the broker, and the receipts that wait for its answer.
 
 use shared::broker::PublishError;
-use shared::message::Draft;
-use shared::stomp::{Command, Frame};
+use shared::message::{Draft, ID_LEN, TIME_LEN};
+use shared::stomp::{Command, Encoder};
 
-use super::output::Output;
+use super::output::{Outgoing, Output};
 use super::transaction::CommitId;
 use super::{Published, Session};
 use crate::close::CloseReason;
@@ -84,11 +84,14 @@ impl Session {
             Ok(published) => {
                 if let (Published::Done(accepted), Some(receipt)) = (published, &in_flight.receipt)
                 {
-                    let frame = Frame::new(Command::Receipt)
-                        .with("receipt-id", receipt)
-                        .with("message-id", &accepted.id.to_string())
-                        .with("created-at", &accepted.id.created_at_rfc3339());
-                    self.write(&frame);
+                    let size = 128 + 2 * receipt.len();
+                    let mut frame = Encoder::new(Command::Receipt, self.version, size);
+                    frame.known("receipt-id", receipt);
+                    frame.known("message-id", accepted.id.write(&mut [0; ID_LEN]));
+                    let mut time = [0; TIME_LEN];
+                    frame.known("created-at", accepted.id.write_created_at(&mut time));
+                    let octets = Outgoing::Text(frame.finish(&[]));
+                    self.outputs.push_back(Output::Write(octets));
                 }
                 let earned = in_flight
                     .commit

@@ -11,6 +11,6 @@ mod frame;
 pub mod heartbeat;
 
 pub use self::decode::{Decoded, Decoder, Limits};
-pub use self::encode::encode;
+pub use self::encode::{Encoder, encode};
 pub use self::error::DecodeError;
 pub use self::frame::{Command, Frame, HeaderList, Version};
