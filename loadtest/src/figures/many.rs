@@ -36,7 +36,11 @@ const HEARTBEAT: &str = "10s";
 /// # Errors
 /// [`Broken`] where something could not be run.
 pub(crate) async fn many(stage: &Stage, sheet: &mut Sheet) -> Result<(), Broken> {
-    let gateways = if stage.quick { 2 } else { GATEWAYS };
+    let (gateways, each_has) = if stage.quick {
+        (2, 5000)
+    } else {
+        (GATEWAYS, EACH)
+    };
     let (redis, mongo) = tokio::join!(Redis::start(), Mongo::start());
     let kernel_before = process::kernel();
     let mut systems = Vec::new();
@@ -60,13 +64,13 @@ pub(crate) async fn many(stage: &Stage, sheet: &mut Sheet) -> Result<(), Broken>
             &format!("127.0.0.{number}"),
         ];
         let more = more.map(str::to_owned);
-        crowds.push(Crowd::gather(stage, system, EACH, &more));
+        crowds.push(Crowd::gather(stage, system, each_has, &more));
     }
     for (number, crowd) in crowds.iter_mut().enumerate() {
         let own = systems[number].pids(SERVER);
-        let there = each[number] + u64::from(EACH);
+        let there = each[number] + u64::from(each_has);
         crowd.arrived(stage, &own, there, COMING).await?;
-        let count = (number as u32 + 1) * EACH;
+        let count = (number as u32 + 1) * each_has;
         stage.say(format_args!("many: {count} connections"));
     }
     let came = began.elapsed().as_secs_f64();
@@ -84,7 +88,7 @@ pub(crate) async fn many(stage: &Stage, sheet: &mut Sheet) -> Result<(), Broken>
         used(&others(&redis, &mongo)),
     ];
     let cores = [0, 1, 2].map(|at| (end[at] - start[at]) / looked.as_secs_f64());
-    let count = f64::from(gateways * EACH);
+    let count = f64::from(gateways * each_has);
     let kernel = process::kernel();
     let memory = resident(&pids) - before;
     let slab = kernel.slab_bytes.saturating_sub(kernel_before.slab_bytes) as f64;
