@@ -149,7 +149,7 @@ pub(crate) enum Load {
     ///
     /// Starts all servers by itself, runs the loads one after the other, each beside the floor, and
     /// writes tables with what was found, what was wanted, and whether it is met. With everything it
-    /// takes 25 minutes at most, with --quick 4; Ctrl-C ends it with the figures that there are. The
+    /// takes 25 minutes at most, with --quick about 4; Ctrl-C ends it with the figures that there are. The
     /// machine should do nothing else meanwhile.
     ///
     /// Exit code 0: all sets were made. 1: one could not be finished. 64: a flag is wrong. 69: a

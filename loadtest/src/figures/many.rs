@@ -36,7 +36,11 @@ const HEARTBEAT: &str = "10s";
 /// # Errors
 /// [`Broken`] where something could not be run.
 pub(crate) async fn many(stage: &Stage, sheet: &mut Sheet) -> Result<(), Broken> {
-    let gateways = if stage.quick { 2 } else { GATEWAYS };
+    let (gateways, each_has) = if stage.quick {
+        (2, 5000)
+    } else {
+        (GATEWAYS, EACH)
+    };
     let (redis, mongo) = tokio::join!(Redis::start(), Mongo::start());
     let kernel_before = process::kernel();
     let mut systems = Vec::new();
@@ -48,7 +52,9 @@ pub(crate) async fn many(stage: &Stage, sheet: &mut Sheet) -> Result<(), Broken>
         .iter()
         .flat_map(|system| system.pids(SERVER))
         .collect();
-    let (before, descriptors) = (resident(&pids), held(&pids));
+    let before = resident(&pids);
+    let each = systems.iter().map(|system| held(&system.pids(SERVER)));
+    let each = each.collect::<Vec<_>>();
     let began = tokio::time::Instant::now();
     for (number, system) in (2..).zip(&systems) {
         let more = [
@@ -58,15 +64,14 @@ pub(crate) async fn many(stage: &Stage, sheet: &mut Sheet) -> Result<(), Broken>
             &format!("127.0.0.{number}"),
         ];
         let more = more.map(str::to_owned);
-        crowds.push(Crowd::gather(stage, system, EACH, &more));
+        crowds.push(Crowd::gather(stage, system, each_has, &more));
     }
-    for (crowd, system) in crowds.iter_mut().zip(&systems) {
-        let own = system.pids(SERVER);
-        crowd.arrived(stage, &own, u64::from(EACH), COMING).await?;
-        stage.say(format_args!(
-            "many: {} connections",
-            held(&pids).saturating_sub(descriptors)
-        ));
+    for (number, crowd) in crowds.iter_mut().enumerate() {
+        let own = systems[number].pids(SERVER);
+        let there = each[number] + u64::from(each_has);
+        crowd.arrived(stage, &own, there, COMING).await?;
+        let count = (number as u32 + 1) * each_has;
+        stage.say(format_args!("many: {count} connections"));
     }
     let came = began.elapsed().as_secs_f64();
     let generators: Vec<u32> = crowds.iter().map(Crowd::pid).collect();
@@ -83,7 +88,7 @@ pub(crate) async fn many(stage: &Stage, sheet: &mut Sheet) -> Result<(), Broken>
         used(&others(&redis, &mongo)),
     ];
     let cores = [0, 1, 2].map(|at| (end[at] - start[at]) / looked.as_secs_f64());
-    let count = held(&pids).saturating_sub(descriptors) as f64;
+    let count = f64::from(gateways * each_has);
     let kernel = process::kernel();
     let memory = resident(&pids) - before;
     let slab = kernel.slab_bytes.saturating_sub(kernel_before.slab_bytes) as f64;
@@ -135,12 +140,13 @@ pub(crate) async fn many(stage: &Stage, sheet: &mut Sheet) -> Result<(), Broken>
         );
     }
     let machine = Machine::here();
-    let room = machine.memory_bytes as f64 / ((memory + slab + buffers) / count);
+    let taken = memory + resident(&generators) + slab + buffers;
+    let room = machine.memory_bytes as f64 / (taken / count);
     let beats = machine.cores as f64 / (cores[0] + cores[1]) * count;
     sheet.note(format!(
-        "A gateway here holds 20,000 descriptors at most; more gateways hold more. With this machine's \
-         memory {} connections would fit beside nothing else, and with its cores heart-beats of {} could \
-         be sent, the generators' share included: the lesser bounds the next step.",
+        "A process here may open 20,000 descriptors, so that more connections need more gateways. By memory \
+         {} would fit on this machine, generators and kernel included, and by heart-beats its cores would \
+         be full at {}: the lesser bounds the next step.",
         plain((room / 1e3).round() * 1e3),
         plain((beats / 1e3).round() * 1e3),
     ));

@@ -11,7 +11,7 @@ use super::system::{SERVER, System};
 use crate::report::Unit;
 
 pub(crate) const ABOUT: &str = "Resident memory of a server for each idle connection: a member of a 1:1 \
-    room, through the real accept path; and of one gateway after each of ten cycles in which thousands \
+    room, through the real accept path; and of one gateway after each of ten cycles (with --quick four) in which thousands \
     connect and leave and 500 send each other large messages. Each figure is of a process that was \
     started for it.";
 
@@ -22,6 +22,7 @@ const COMING: Duration = Duration::from_secs(90);
 
 /// Cycles of coming and going.
 const CYCLES: usize = 10;
+const QUICK_CYCLES: usize = 4;
 
 /// What a process keeps for a connection, in octets: while it is there and after everybody left.
 struct Kept {
@@ -125,11 +126,14 @@ async fn cycles(
     let system = System::gateways(stage, redis, mongo, 1).await;
     let pids = system.pids(SERVER);
     let descriptors = held(&pids);
-    let count = if stage.quick { 1000 } else { 5000 };
+    let (count, cycles) = match stage.quick {
+        true => (1000, QUICK_CYCLES),
+        false => (5000, CYCLES),
+    };
     let mut after = Vec::new();
     let mut outcome = Ok(());
-    for cycle in 1..=CYCLES {
-        stage.say(format_args!("memory: cycle {cycle} of {CYCLES}"));
+    for cycle in 1..=cycles {
+        stage.say(format_args!("memory: cycle {cycle} of {cycles}"));
         let one = async {
             let mut crowd = Crowd::gather(stage, &system, count, &[]);
             let there = descriptors + u64::from(count);
@@ -158,9 +162,9 @@ async fn cycles(
     let mib = |octets: Option<f64>| {
         Cell::from(octets.and_then(|octets| Spread::of([octets / KIB / KIB])))
     };
-    let growth = at(CYCLES).zip(at(3)).map(|(last, third)| last / third);
+    let growth = at(cycles).zip(at(3)).map(|(last, third)| last / third);
     let share = growth.and_then(|growth| Spread::of([growth]));
-    table.row([mib(at(1)), mib(at(3)), mib(at(CYCLES)), share.into()]);
+    table.row([mib(at(1)), mib(at(3)), mib(at(cycles)), share.into()]);
     sheet.tables.push(table);
     sheet.target(
         "memory after the last cycle / after the third",

@@ -39,7 +39,7 @@ use crate::config::{FiguresArgs, Set};
 
 /// How long all sets may take together.
 const LIMIT: Duration = Duration::from_secs(25 * 60);
-const QUICK_LIMIT: Duration = Duration::from_secs(4 * 60);
+const QUICK_LIMIT: Duration = Duration::from_secs(6 * 60);
 
 /// How often each load runs, where nobody says.
 const REPEAT: u32 = 3;

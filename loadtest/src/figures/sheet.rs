@@ -312,6 +312,11 @@ pub(crate) fn plain(value: f64) -> String {
         _ => 2,
     };
     let text = format!("{value:.decimals$}");
+    // What is rounded to nothing has no sign.
+    let text = match text.strip_prefix('-') {
+        Some(rest) if !rest.contains(|c: char| c.is_ascii_digit() && c != '0') => rest.to_owned(),
+        _ => text,
+    };
     let (whole, fraction) = match text.split_once('.') {
         Some((whole, fraction)) => (whole, format!(".{fraction}")),
         None => (&text[..], String::new()),
@@ -342,6 +347,8 @@ mod tests {
         assert_eq!((ratio.median, &ratio.all[..]), (2.0, &[2.0, 3.0, 2.0][..]));
         assert_eq!(Spread::of([1.0, 4.0]).unwrap().median, 2.5);
         assert_eq!(Spread::of([]), None);
+        let shown = [-0.001, -1234.0, 0.0, 1.234, 12.34].map(plain);
+        assert_eq!(shown, ["0.00", "-1,234", "0", "1.23", "12.3"]);
     }
 
     #[test]

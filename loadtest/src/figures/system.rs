@@ -1,5 +1,6 @@
 //! What loads run on: the floor, Roomcast as one process or as tiers, and RabbitMQ.
 
+use std::any::Any;
 use std::net::SocketAddr;
 use std::path::Path;
 
@@ -18,16 +19,8 @@ pub(crate) struct System {
     processes: Vec<(&'static str, u32)>,
     /// Where the operators' pages of its persisters are.
     pub persisters: Vec<SocketAddr>,
-    keep: Vec<Keep>,
-}
-
-/// What it ends with.
-enum Keep {
-    Process { _process: Process },
-    Redis { _redis: Box<Redis> },
-    Mongo { _mongo: Box<Mongo> },
-    Rabbitmq { _rabbitmq: Rabbitmq },
-    Folder { _folder: TempDir },
+    /// What it ends with: processes, servers and folders, dropped in this order.
+    keep: Vec<Box<dyn Any + Send>>,
 }
 
 /// The name of processes that clients talk to.
@@ -41,7 +34,7 @@ impl System {
         let mut system = Self::new("floor");
         system.serve(address);
         system.charge(SERVER, process.pid());
-        system.keep.push(Keep::Process { _process: process });
+        system.keep.push(Box::new(process));
         system
     }
 
@@ -61,8 +54,8 @@ impl System {
         let mut system = Self::new("Roomcast, one process");
         system.serve(process.ready().await);
         system.charge(SERVER, process.pid());
-        system.keep.push(Keep::Process { _process: process });
-        system.keep.push(Keep::Folder { _folder: folder });
+        system.keep.push(Box::new(process));
+        system.keep.push(Box::new(folder));
         Ok(system)
     }
 
@@ -74,17 +67,13 @@ impl System {
             let process = Self::spawn_persister(stage, &redis, &mongo).await;
             system.persisters.push(process.admin().await);
             system.charge("persister", process.pid());
-            system.keep.push(Keep::Process { _process: process });
+            system.keep.push(Box::new(process));
         }
         system.charge("redis", redis.pid().unwrap_or_default());
         system.charge("mongod", mongo.pid().unwrap_or_default());
         // Last, so that they end after those that use them.
-        system.keep.push(Keep::Redis {
-            _redis: Box::new(redis),
-        });
-        system.keep.push(Keep::Mongo {
-            _mongo: Box::new(mongo),
-        });
+        system.keep.push(Box::new(redis));
+        system.keep.push(Box::new(mongo));
         system
     }
 
@@ -107,7 +96,7 @@ impl System {
             let process = Process::spawn_at(&stage.programs.path("gateway"), args());
             system.serve(process.ready().await);
             system.charge(SERVER, process.pid());
-            system.keep.push(Keep::Process { _process: process });
+            system.keep.push(Box::new(process));
         }
         system
     }
@@ -133,7 +122,7 @@ impl System {
             .flags
             .extend(["--ca".into(), path(&authority.file())]);
         system.charge(SERVER, process.pid());
-        system.keep.push(Keep::Process { _process: process });
+        system.keep.push(Box::new(process));
         system
     }
 
@@ -152,9 +141,7 @@ impl System {
         system.flags = vec!["--gateway".into(), rabbitmq.url()];
         system.flags.extend(["--server".into(), "rabbitmq".into()]);
         system.charge(SERVER, rabbitmq.pid());
-        system.keep.push(Keep::Rabbitmq {
-            _rabbitmq: rabbitmq,
-        });
+        system.keep.push(Box::new(rabbitmq));
         system
     }
 

@@ -21,6 +21,17 @@ pub(super) enum Kind {
     Pong,
 }
 
+/// A message of a WebSocket.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Piece<'a> {
+    /// What it is.
+    pub kind: Kind,
+    /// What it has, unmasked.
+    pub payload: &'a mut [u8],
+    /// Where the next one begins.
+    pub next: usize,
+}
+
 /// A STOMP frame, its headers as they came: what is escaped stays so, and is sent back so.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Request<'a> {
@@ -67,12 +78,11 @@ pub(super) fn opened(octets: &[u8]) -> Result<Option<(String, usize)>, ()> {
     Ok(Some((answer, end + 4)))
 }
 
-/// The first message in `octets`, unmasked where it lies, and where the next begins; nothing while it
-/// has not all come.
+/// The first message in `octets`, unmasked where it lies; nothing while it has not all come.
 ///
 /// # Errors
 /// When it is in several pieces, too long, or none.
-pub(super) fn message(octets: &mut [u8]) -> Result<Option<(Kind, &mut [u8], usize)>, ()> {
+pub(super) fn message(octets: &mut [u8]) -> Result<Option<Piece<'_>>, ()> {
     let &[first, second, ..] = &*octets else {
         return Ok(None);
     };
@@ -119,7 +129,11 @@ pub(super) fn message(octets: &mut [u8]) -> Result<Option<(Kind, &mut [u8], usiz
     for (octet, mask) in eights.into_remainder().iter_mut().zip(mask.iter().cycle()) {
         *octet ^= mask;
     }
-    Ok(Some((kind, payload, end)))
+    Ok(Some(Piece {
+        kind,
+        payload,
+        next: end,
+    }))
 }
 
 impl<'a> Request<'a> {
@@ -169,9 +183,13 @@ mod tests {
             assert_eq!(part, hello[..length], "nothing is unmasked twice");
         }
         let mut more = [&hello[..], &[0x88]].concat();
-        let (kind, text, next) = message(&mut more).unwrap().unwrap();
+        let Piece {
+            kind,
+            payload,
+            next,
+        } = message(&mut more).unwrap().unwrap();
         assert_eq!(
-            (kind, &*text, next),
+            (kind, &*payload, next),
             (Kind::Data, &b"Hello"[..], hello.len())
         );
         assert_eq!(message(&mut [0x81, 5, b'H', b'e']), Err(()), "not masked");
@@ -188,7 +206,7 @@ mod tests {
             let plain = (0..length).map(|at| at as u8).collect::<Vec<_>>();
             let masked = plain.iter().zip(mask.iter().cycle()).map(|(a, b)| a ^ b);
             let mut all = [head, mask.to_vec(), masked.collect()].concat();
-            let (_, payload, next) = message(&mut all).unwrap().unwrap();
+            let Piece { payload, next, .. } = message(&mut all).unwrap().unwrap();
             assert_eq!(payload, plain);
             assert_eq!(next, all.len());
         }

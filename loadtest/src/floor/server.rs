@@ -10,7 +10,7 @@ use mio::{Events, Interest, Poll, Token};
 use shared::message::{MessageId, Stamp};
 
 use super::client::Client;
-use super::request::{self, Kind, Request};
+use super::request::{self, Kind, Piece, Request};
 use super::room::{self, Rooms};
 
 /// What one read takes at most.
@@ -168,7 +168,12 @@ impl Hall {
                 octets = &mut octets[length..];
                 continue;
             }
-            let Some((kind, payload, next)) = request::message(octets)? else {
+            let Some(Piece {
+                kind,
+                payload,
+                next,
+            }) = request::message(octets)?
+            else {
                 client.rest = octets.to_vec();
                 return Ok(());
             };

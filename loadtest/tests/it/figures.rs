@@ -16,7 +16,16 @@ async fn the_persister_is_measured_beside_a_bare_loop_of_inserts() {
     let folder = tempfile::tempdir().unwrap();
     let file = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
     let [json, html, markdown] = ["f.json", "f.html", "f.md"].map(file);
-    let flags = ["--only", "persister", "--json", &json, "--html", &html, "--markdown", &markdown];
+    let flags = [
+        "--only",
+        "persister",
+        "--json",
+        &json,
+        "--html",
+        &html,
+        "--markdown",
+        &markdown,
+    ];
     let mut figures = figures(&flags);
     let status = figures.wait().await;
     let output = figures.output();
@@ -40,12 +49,17 @@ async fn the_persister_is_measured_beside_a_bare_loop_of_inserts() {
 #[tokio::test]
 async fn figures_that_are_interrupted_are_shown_as_far_as_they_are() {
     let mut figures = figures(&["--only", "stored"]);
-    figures.line(|line| line.contains("stored: 10000 messages")).await;
+    figures
+        .line(|line| line.contains("stored: 10000 messages"))
+        .await;
     figures.interrupt().await;
     let status = figures.wait().await;
     let output = figures.output();
     assert_eq!(status.code(), Some(1), "{output}");
     assert!(output.contains("### stored"), "{output}");
     assert!(output.contains("- Not finished: interrupted."), "{output}");
-    assert!(output.contains("loadtest: not finished: stored"), "{output}");
+    assert!(
+        output.contains("loadtest: not finished: stored"),
+        "{output}"
+    );
 }

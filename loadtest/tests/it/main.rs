@@ -15,5 +15,5 @@ mod killed;
 mod pass;
 mod processes;
 mod proxy;
-mod scenarios;
 mod report;
+mod scenarios;
