@@ -42,24 +42,117 @@ async fn a_wrong_flag_ends_with_64_and_says_what_is_right() {
             ],
             "gateway=4711",
         ),
-        (&["pairs", "--gateway", "ws://127.0.0.1:1/ws", "--room-size", "3"], "two"),
-        (&["fanout", "--gateway", "ws://127.0.0.1:1/ws", "--send-to", "/app/rooms"], "{room}"),
-        (&["fanout", "--gateway", "ws://127.0.0.1:1/ws", "--header", "nothing"], "persistent:true"),
-        (&["fanout", "--gateway", "ws://127.0.0.1:1/ws", "--source", "localhost"], "127.0.0.2"),
         (
-            &["fanout", "--gateway", "ws://127.0.0.1:1/ws", "--server", "spring", "--history-check"],
+            &[
+                "pairs",
+                "--gateway",
+                "ws://127.0.0.1:1/ws",
+                "--room-size",
+                "3",
+            ],
+            "two",
+        ),
+        (
+            &[
+                "fanout",
+                "--gateway",
+                "ws://127.0.0.1:1/ws",
+                "--send-to",
+                "/app/rooms",
+            ],
+            "{room}",
+        ),
+        (
+            &[
+                "fanout",
+                "--gateway",
+                "ws://127.0.0.1:1/ws",
+                "--header",
+                "nothing",
+            ],
+            "persistent:true",
+        ),
+        (
+            &[
+                "fanout",
+                "--gateway",
+                "ws://127.0.0.1:1/ws",
+                "--source",
+                "localhost",
+            ],
+            "127.0.0.2",
+        ),
+        (
+            &[
+                "fanout",
+                "--gateway",
+                "ws://127.0.0.1:1/ws",
+                "--server",
+                "spring",
+                "--history-check",
+            ],
             "--history-check",
         ),
-        (&["fanout", "--gateway", "ws://127.0.0.1:1/ws", "--quiet", "--progress"], "--quiet"),
-        (&["idle", "--gateway", "ws://127.0.0.1:1/ws", "--burst", "1"], "--subscribe"),
-        (&["idle", "--gateway", "ws://127.0.0.1:1/ws", "--connections", "0"], "--connections"),
         (
-            &["storm", "--gateway", "ws://127.0.0.1:1/ws", "--server", "rabbitmq", "--after"],
+            &[
+                "fanout",
+                "--gateway",
+                "ws://127.0.0.1:1/ws",
+                "--quiet",
+                "--progress",
+            ],
+            "--quiet",
+        ),
+        (
+            &["idle", "--gateway", "ws://127.0.0.1:1/ws", "--burst", "1"],
+            "--subscribe",
+        ),
+        (
+            &[
+                "idle",
+                "--gateway",
+                "ws://127.0.0.1:1/ws",
+                "--connections",
+                "0",
+            ],
+            "--connections",
+        ),
+        (
+            &[
+                "storm",
+                "--gateway",
+                "ws://127.0.0.1:1/ws",
+                "--server",
+                "rabbitmq",
+                "--after",
+            ],
             "--after",
         ),
-        (&["ramp", "--gateway", "ws://127.0.0.1:1/ws", "--factor", "1"], "1.05"),
-        (&["ramp", "--gateway", "ws://127.0.0.1:1/ws", "--no-receipts", "--of", "receipt"], "--of"),
-        (&["soak", "--gateway", "ws://127.0.0.1:1/ws", "--duration", "10s"], "--warm-up"),
+        (
+            &["ramp", "--gateway", "ws://127.0.0.1:1/ws", "--factor", "1"],
+            "1.05",
+        ),
+        (
+            &[
+                "ramp",
+                "--gateway",
+                "ws://127.0.0.1:1/ws",
+                "--no-receipts",
+                "--of",
+                "receipt",
+            ],
+            "--of",
+        ),
+        (
+            &[
+                "soak",
+                "--gateway",
+                "ws://127.0.0.1:1/ws",
+                "--duration",
+                "10s",
+            ],
+            "--warm-up",
+        ),
         (&["chaos", "--rounds", "0"], "--rounds"),
         (&["chaos", "--duration", "5s"], "--gateway"),
         (
@@ -145,10 +238,27 @@ async fn help_teaches_every_flag() {
                 "Exit code 0",
             ][..],
         ),
-        ("idle", &["--connections", "--connect-rate", "--cycles", "--burst-bytes"]),
-        ("storm", &["--rounds", "--jitter", "--backoff", "--after", "--within"]),
-        ("ramp", &["--p99", "--of", "--start", "--factor", "--precision"]),
-        ("soak", &["--warm-up", "--memory-growth", "--latency-growth"]),
+        (
+            "idle",
+            &[
+                "--connections",
+                "--connect-rate",
+                "--cycles",
+                "--burst-bytes",
+            ],
+        ),
+        (
+            "storm",
+            &["--rounds", "--jitter", "--backoff", "--after", "--within"],
+        ),
+        (
+            "ramp",
+            &["--p99", "--of", "--start", "--factor", "--precision"],
+        ),
+        (
+            "soak",
+            &["--warm-up", "--memory-growth", "--latency-growth"],
+        ),
         (
             "chaos",
             &[
@@ -189,16 +299,31 @@ async fn too_few_descriptors_are_a_wrong_flag_and_used_up_ports_are_said_so() {
     };
     let url = "ws://127.0.0.1:1/ws";
     let mut loadtest = run("-n 200", &["--gateway", url, "--connections", "500"]);
-    assert_eq!(loadtest.wait().await.code(), Some(64), "{}", loadtest.output());
+    assert_eq!(
+        loadtest.wait().await.code(),
+        Some(64),
+        "{}",
+        loadtest.output()
+    );
     let output = loadtest.output();
     assert!(output.contains("descriptors than the 200"), "{output}");
     // The soft limit is no obstacle: this one fails because nobody listens.
     let mut loadtest = run("-Sn 200", &["--gateway", url, "--connections", "500"]);
-    assert_eq!(loadtest.wait().await.code(), Some(69), "{}", loadtest.output());
+    assert_eq!(
+        loadtest.wait().await.code(),
+        Some(69),
+        "{}",
+        loadtest.output()
+    );
     // An address that is not this machine's has no port.
     let flags = ["--gateway", url, "--source", "192.0.2.1"];
     let mut loadtest = run("-Sn 200", &flags);
-    assert_eq!(loadtest.wait().await.code(), Some(69), "{}", loadtest.output());
+    assert_eq!(
+        loadtest.wait().await.code(),
+        Some(69),
+        "{}",
+        loadtest.output()
+    );
     let output = loadtest.output();
     assert!(output.contains("no port is left at 192.0.2.1"), "{output}");
 }

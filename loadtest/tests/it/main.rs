@@ -13,5 +13,5 @@ mod killed;
 mod pass;
 mod processes;
 mod proxy;
-mod scenarios;
 mod report;
+mod scenarios;

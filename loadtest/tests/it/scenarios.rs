@@ -35,7 +35,11 @@ impl Server {
         let status = loadtest.wait().await;
         let output = loadtest.output();
         let report = std::fs::read_to_string(json).unwrap_or_else(|_| panic!("{output}"));
-        (status.code(), serde_json::from_str(&report).unwrap(), output)
+        (
+            status.code(),
+            serde_json::from_str(&report).unwrap(),
+            output,
+        )
     }
 }
 
@@ -52,14 +56,22 @@ fn figure(step: &Value, name: &str) -> f64 {
 async fn only_some_members_of_a_room_send_where_that_is_asked_for() {
     let server = Server::start();
     let (code, report, output) = server
-        .run("fanout --users 12 --room-size 6 --senders 1 --rate 40 --duration 2s --progress")
+        .run("fanout --users 12 --room-size 6 --senders 1 --rate 40 --duration 2s --progress --interval 200ms")
         .await;
     assert_eq!(code, Some(0), "{output}");
-    assert_eq!((&report["sent"], &report["delivered"]), (&80.into(), &480.into()));
+    assert_eq!(
+        (&report["sent"], &report["delivered"]),
+        (&80.into(), &480.into())
+    );
     let senders = output.lines().filter(|line| line.contains("delivered/s"));
-    assert!(senders.count() >= 2, "a line each second: {output}");
+    assert!(senders.count() >= 2, "a line each interval: {output}");
     let series = report["series"].as_array().unwrap();
-    let sum = |name: &str| series.iter().map(|it| it[name].as_u64().unwrap()).sum::<u64>();
+    let sum = |name: &str| {
+        series
+            .iter()
+            .map(|it| it[name].as_u64().unwrap())
+            .sum::<u64>()
+    };
     assert_eq!((sum("sent"), sum("delivered")), (80, 480));
     assert_eq!(series[0]["connections"], 12);
     assert_eq!(report["connect_us"]["count"], 12);
@@ -113,14 +125,20 @@ async fn idle_connections_are_held_and_given_back_cycle_after_cycle() {
     assert_eq!(report["connect_us"]["count"], 120);
     assert_eq!(report["load"]["sources"], 3);
     // Two messages in each of ten rooms of six, twice.
-    assert_eq!((&report["sent"], &report["delivered"]), (&40.into(), &240.into()));
+    assert_eq!(
+        (&report["sent"], &report["delivered"]),
+        (&40.into(), &240.into())
+    );
     let steps = report["steps"].as_array().unwrap();
     assert_eq!(steps.len(), 2);
     assert_eq!(figure(&steps[0], "connections"), 60.0);
     assert!(figure(&steps[0], "roomcast each") > 0.0, "{output}");
     let held = report["series"].as_array().unwrap().iter();
     assert!(held.clone().all(|it| it["connections"] == 60), "{output}");
-    assert!(report["kernel"]["peak"]["tcp_sockets"].as_u64() >= Some(120), "{output}");
+    assert!(
+        report["kernel"]["peak"]["tcp_sockets"].as_u64() >= Some(120),
+        "{output}"
+    );
 }
 
 #[tokio::test]
@@ -153,7 +171,13 @@ async fn a_ramp_finds_the_rate_between_one_that_is_kept_and_one_that_is_not() {
     let rates = rates.map(|step| figure(step, "rate")).collect::<Vec<_>>();
     assert_eq!(rates, [20.0, 40.0, 60.0]);
     assert_eq!(report["sent"], 60, "the report is that of the best step");
-    assert!(report["notes"][0].as_str().unwrap().starts_with("60 messages"), "{output}");
+    assert!(
+        report["notes"][0]
+            .as_str()
+            .unwrap()
+            .starts_with("60 messages"),
+        "{output}"
+    );
     // Nothing takes a microsecond either.
     let (code, report, output) = server
         .run("ramp --users 6 --room-size 3 --start 4 --step 1s --p99 1us --of receipt")
