@@ -35,7 +35,9 @@ impl Latency {
         let count = histogram.len();
         let decades = (0..).map(|at| 10f64.powf(-f64::from(at) / f64::from(POINTS_PER_DECADE)));
         let tails = decades.take_while(|tail| tail * count as f64 >= 1.0);
-        let quantiles = tails.map(|tail| 1.0 - tail).chain([1.0]);
+        // So many digits are read back as they were written, and tell 10^9 measurements apart.
+        let rounded = |quantile: f64| (quantile * 1e10).round() / 1e10;
+        let quantiles = tails.map(|tail| rounded(1.0 - tail)).chain([1.0]);
         let at = |quantile| histogram.value_at_quantile(quantile);
         Self {
             count,

@@ -37,7 +37,7 @@ pub(crate) use load::Load;
 pub(crate) use machine::Machine;
 pub(crate) use page::{page, section};
 pub(crate) use series::{Interval, Sample};
-pub(crate) use step::{Figure, Step, StepPlot};
+pub(crate) use step::{Step, StepPlot};
 pub(crate) use table::Table;
 pub(crate) use unit::Unit;
 pub(crate) use usage::{Generator, Kernel, KernelMemory, Usage};
@@ -149,7 +149,8 @@ impl Report {
     /// the scenario itself found wrong may be in `wrong` already.
     pub(crate) fn judge(&mut self) {
         let wrong = &mut self.wrong;
-        let faults = serde_json::to_value(self.faults).unwrap_or_default();
+        let faults = (!self.faults.is_clean()).then(|| serde_json::to_value(self.faults));
+        let faults = faults.and_then(Result::ok).unwrap_or_default();
         for (name, count) in faults.as_object().into_iter().flatten() {
             if count.as_u64() != Some(0) {
                 wrong.push(format!("{} {count}", name.replace('_', " ")));

@@ -9,6 +9,34 @@ use super::{KernelMemory, LATE, Latency, Load, Machine, Report, Usage};
 /// What is shown for a figure that is not known.
 pub(super) const UNKNOWN: &str = "-";
 
+/// A latency of a report.
+pub(super) struct Kind {
+    /// Its name.
+    pub name: &'static str,
+    /// Where it is.
+    pub of: fn(&Report) -> &Latency,
+}
+
+/// All latencies of a report.
+pub(super) const KINDS: [Kind; 4] = [
+    Kind {
+        name: "send → receive",
+        of: |report| &report.send_to_receive_us,
+    },
+    Kind {
+        name: "send → receipt",
+        of: |report| &report.send_to_receipt_us,
+    },
+    Kind {
+        name: "connect",
+        of: |report| &report.connect_us,
+    },
+    Kind {
+        name: "generator's lag",
+        of: |report| &report.generator.lag_us,
+    },
+];
+
 /// A figure, or that it is not known.
 pub(super) fn shown(unit: Unit, value: Option<f64>) -> String {
     value.map_or_else(|| UNKNOWN.to_owned(), |value| unit.show(value))
@@ -56,15 +84,8 @@ impl Report {
 
     /// Latencies that were measured, by name.
     pub(super) fn latencies(&self) -> Vec<(&'static str, &Latency)> {
-        let all = [
-            ("send → receive", &self.send_to_receive_us),
-            ("send → receipt", &self.send_to_receipt_us),
-            ("connect", &self.connect_us),
-            ("generator's lag", &self.generator.lag_us),
-        ];
-        all.into_iter()
-            .filter(|(_, times)| times.count > 0)
-            .collect()
+        let all = KINDS.iter().map(|kind| (kind.name, (kind.of)(self)));
+        all.filter(|(_, times)| times.count > 0).collect()
     }
 
     /// Messages and their rates.

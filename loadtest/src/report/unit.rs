@@ -23,8 +23,8 @@ pub(crate) enum Unit {
     Ratio,
 }
 
-/// Above so many of its largest multiple, a value is shown with an exponent.
-const LARGE: f64 = 1e7;
+/// From here on a number is written with an exponent.
+const LARGE: f64 = 1e12;
 
 impl Unit {
     /// A value for people: three digits and a multiple of the unit; `-` for what is no number.

@@ -153,6 +153,7 @@ async fn a_wrong_flag_ends_with_64_and_says_what_is_right() {
             ],
             "--warm-up",
         ),
+        (&["compare"], "FILE"),
         (&["chaos", "--rounds", "0"], "--rounds"),
         (&["chaos", "--duration", "5s"], "--gateway"),
         (
@@ -235,6 +236,7 @@ async fn help_teaches_every_flag() {
                 "--source",
                 "--threads",
                 "--strict",
+                "--html",
                 "Exit code 0",
             ][..],
         ),
@@ -258,6 +260,10 @@ async fn help_teaches_every_flag() {
         (
             "soak",
             &["--warm-up", "--memory-growth", "--latency-growth"],
+        ),
+        (
+            "compare",
+            &["FILE", "--over", "--html", "--markdown", "Exit code 0"],
         ),
         (
             "chaos",

@@ -132,7 +132,11 @@ fn a_chart_says_in_words_what_it_shows() {
 #[test]
 fn labels_of_ticks_do_not_touch() {
     for to in [1.0, 59.0, 1e3, 12_345.0, 1e5, 1e9, 1e17] {
-        for x in [Axis::linear("n", Unit::Count), Axis::log("n", Unit::Count)] {
+        for x in [
+            Axis::linear("n", Unit::Count),
+            Axis::log("n", Unit::Count),
+            Axis::tail("n"),
+        ] {
             let points = vec![(1e-3, 1.0), (to, 2.0)];
             let chart =
                 Chart::new("n", x, Axis::linear("n", Unit::Count)).with(Line::new("n", points));

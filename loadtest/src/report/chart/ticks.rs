@@ -17,7 +17,7 @@ pub(super) fn ticks(scale: Scale, unit: Unit, from: f64, to: f64, most: usize) -
     match scale {
         Scale::Linear => linear(unit, from, to, most),
         Scale::Log => logarithmic(unit, from, to, most),
-        Scale::Tail => tail(to),
+        Scale::Tail => tail(to, most),
     }
 }
 
@@ -89,22 +89,24 @@ fn logarithmic(unit: Unit, from: f64, to: f64, most: usize) -> Vec<Tick> {
     at.into_iter().map(tick).collect()
 }
 
-/// Of 1 / (1 - quantile), to ten nines.
-fn tail(to: f64) -> Vec<Tick> {
-    let decades = (1..=10).map(|power| {
-        let label = match power {
+/// Of 1 / (1 - quantile): a half, and as many numbers of nines as are wanted, to ten.
+fn tail(to: f64, most: usize) -> Vec<Tick> {
+    let nines = |every: usize| {
+        let all = (1..=10).filter(move |nines| nines % every == 0);
+        all.take_while(|nines| 10f64.powi(*nines as i32) <= to * 1.000_001)
+    };
+    let every = (1..10).find(|every| nines(*every).count() < most);
+    let decades = nines(every.unwrap_or(10)).map(|nines| {
+        let label = match nines {
             1 => "90 %".to_owned(),
             2 => "99 %".to_owned(),
-            nines => format!("99.{} %", "9".repeat(nines - 2)),
+            more => format!("99.{} %", "9".repeat(more - 2)),
         };
-        (10f64.powi(power as i32), label)
+        (10f64.powi(nines as i32), label)
     });
-    [(2.0, "50 %".to_owned())]
-        .into_iter()
-        .chain(decades)
-        .take_while(|(at, _)| *at <= to * 1.000_001)
-        .map(|(at, label)| Tick { at, label })
-        .collect()
+    let half = [(2.0, "50 %".to_owned())];
+    let all = half.into_iter().chain(decades);
+    all.map(|(at, label)| Tick { at, label }).collect()
 }
 
 #[cfg(test)]
@@ -152,7 +154,7 @@ mod tests {
         );
         assert_eq!(
             log(Unit::Microseconds, 1.0, 1e12),
-            "1 µs|1 ms|1 s|1,000 s|1.0e6 s".replace("1.0e6 s", "1,000,000 s")
+            "1 µs|1 ms|1 s|1,000 s|1,000,000 s"
         );
         assert_eq!(
             log(Unit::Bytes, 1024.0, 17_000_000.0),
@@ -163,8 +165,9 @@ mod tests {
 
     #[test]
     fn a_tail_is_read_in_nines() {
-        let tail = labels(Scale::Tail, Unit::Ratio, 1.0, 123_456.0).join("|");
-        assert_eq!(tail, "50 %|90 %|99 %|99.9 %|99.99 %|99.999 %");
+        let tail = |to| labels(Scale::Tail, Unit::Ratio, 1.0, to).join("|");
+        assert_eq!(tail(123_456.0), "50 %|90 %|99 %|99.9 %|99.99 %|99.999 %");
+        assert_eq!(tail(3e9), "50 %|99 %|99.99 %|99.9999 %|99.999999 %");
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! The figures of runs, and what their loads differ in.
 
 use crate::report::table::Table;
-use crate::report::tables::{UNKNOWN, shown};
-use crate::report::{Latency, Report, Unit, Usage};
+use crate::report::tables::{KINDS, Kind, UNKNOWN, shown};
+use crate::report::{Report, Unit, Usage};
 
 /// A row: its name, what it counts, and the figure of each run.
 struct Row {
@@ -86,28 +86,14 @@ fn rows(runs: &[(String, Report)]) -> Vec<Row> {
             Some(report.delivered_per_second)
         }),
     ];
-    let kinds: [(&str, fn(&Report) -> &Latency); 4] = [
-        ("send → receive", |report| &report.send_to_receive_us),
-        ("send → receipt", |report| &report.send_to_receipt_us),
-        ("connect", |report| &report.connect_us),
-        ("generator's lag", |report| &report.generator.lag_us),
-    ];
-    let percentiles: [(&str, fn(&Latency) -> u64); 4] = [
-        ("p50", |times| times.p50),
-        ("p99", |times| times.p99),
-        ("p99.9", |times| times.p999),
-        ("max", |times| times.max),
-    ];
-    for (kind, times) in kinds {
-        for (name, of) in percentiles {
-            rows.push(row(
-                &format!("{kind}, {name}"),
-                Unit::Microseconds,
-                &|report| {
-                    let times = times(report);
-                    (times.count > 0).then(|| of(times) as f64)
-                },
-            ));
+    for Kind { name: kind, of } in KINDS {
+        for (at, name) in ["p50", "p99", "p99.9", "max"].into_iter().enumerate() {
+            let name = format!("{kind}, {name}");
+            rows.push(row(&name, Unit::Microseconds, &|report| {
+                let times = of(report);
+                let all = [times.p50, times.p99, times.p999, times.max];
+                (times.count > 0).then(|| all[at] as f64)
+            }));
         }
     }
     let mut names = Vec::<&str>::new();

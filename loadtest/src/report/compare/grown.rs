@@ -44,22 +44,22 @@ pub(super) fn growths(reports: &[Report], over: Option<Parameter>) -> Vec<Growth
         let times = &report.send_to_receive_us;
         (times.count > 0).then_some(times.p99 as f64)
     };
-    let costs: [(&str, Unit, &dyn Fn(&Report) -> Option<f64>); 4] = [
-        ("CPU of all servers, cores", Unit::Cores, &cores),
-        (
+    let growth = |name: &str, unit: Unit, of: &dyn Fn(&Report) -> Option<f64>| {
+        let cost = |report| Some((parameter.of(report), of(report)?));
+        let points = reports.iter().filter_map(cost).collect();
+        Growth::fit(name, parameter.name(), unit, points)
+    };
+    let growths = [
+        growth("CPU of all servers, cores", Unit::Cores, &cores),
+        growth(
             "CPU of all servers for each delivery",
             Unit::Microseconds,
             &each,
         ),
-        ("memory of all servers", Unit::Bytes, &memory),
-        ("send → receive, p99", Unit::Microseconds, &late),
+        growth("memory of all servers", Unit::Bytes, &memory),
+        growth("send → receive, p99", Unit::Microseconds, &late),
     ];
-    let growths = costs.into_iter().map(|(name, unit, of)| {
-        let points = reports
-            .iter()
-            .filter_map(|report| Some((parameter.of(report), of(report)?)));
-        Growth::fit(name, parameter.name(), unit, points.collect())
-    });
+    let growths = growths.into_iter();
     growths.filter(|growth| !growth.points.is_empty()).collect()
 }
 

@@ -9,7 +9,8 @@ use super::page::plots::{distributions, runs_over_time};
 use super::page::{grid, page, section};
 use super::series::{Interval, Sample};
 use super::table::Table;
-use super::{Growth, Latency, Report, Unit, write};
+use super::tables::{KINDS, Kind};
+use super::{Growth, Report, Unit, write};
 use crate::chaos::table::print;
 use crate::config::CompareArgs;
 
@@ -142,16 +143,10 @@ impl Compared {
 
     /// The runs' distributions, each kind that any of them has.
     fn latencies(&self) -> Vec<Chart> {
-        let kinds: [(&str, fn(&Report) -> &Latency); 4] = [
-            ("Send → receive", |report| &report.send_to_receive_us),
-            ("Send → receipt", |report| &report.send_to_receipt_us),
-            ("Connect", |report| &report.connect_us),
-            ("Generator's lag", |report| &report.generator.lag_us),
-        ];
-        let charts = kinds.into_iter().filter_map(|(title, of)| {
+        let charts = KINDS.into_iter().filter_map(|Kind { name, of }| {
             let times = self.runs.iter().map(|(name, report)| (name, of(report)));
             let is_measured = times.clone().any(|(_, times)| times.count > 0);
-            is_measured.then(|| distributions(title, times))
+            is_measured.then(|| distributions(name, times))
         });
         charts.collect()
     }

@@ -5,7 +5,7 @@ use roxmltree::Document;
 
 use super::*;
 use crate::config::Parameter;
-use crate::report::{Load, Usage};
+use crate::report::{Latency, Load, Usage};
 
 /// A run with so many users, whose servers used so much.
 fn report(users: usize, cores: f64) -> Report {

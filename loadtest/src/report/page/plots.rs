@@ -47,13 +47,18 @@ pub(super) fn over_time(report: &Report) -> Vec<Chart> {
         .with(line("messages sent", &|at| rate(at.sent, at)));
     let latencies = Axis::log("latency", Unit::Microseconds);
     let mut latency = Chart::new("Latency", time(), latencies);
-    for (name, of) in LATENCIES {
+    let mut add = |name: &str, of: &dyn Fn(&Interval) -> Option<u64>| {
         let points = values(series, &|at| of(at).map(|time| time as f64));
         // What was never measured needs no place in the legend.
         if points.iter().any(|point| point.1.is_finite()) {
             latency.lines.push(Line::new(name, points));
         }
-    }
+    };
+    add("receive p50", &|at| at.receive_p50_us);
+    add("receive p99", &|at| at.receive_p99_us);
+    add("receive max", &|at| at.receive_max_us);
+    add("receipt p99", &|at| at.receipt_p99_us);
+    add("generator's lag p99", &|at| at.lag_p99_us);
     let cores = Axis::linear("cores busy", Unit::Cores);
     let mut cpu = Chart::new("CPU", time(), cores);
     let resident = Axis::linear("resident memory", Unit::Bytes);
@@ -127,14 +132,6 @@ pub(super) fn steps(report: &Report) -> Option<Chart> {
     chart.bounds.extend(bound);
     Some(chart)
 }
-
-const LATENCIES: [(&str, fn(&Interval) -> Option<u64>); 5] = [
-    ("receive p50", |at| at.receive_p50_us),
-    ("receive p99", |at| at.receive_p99_us),
-    ("receive max", |at| at.receive_max_us),
-    ("receipt p99", |at| at.receipt_p99_us),
-    ("generator's lag p99", |at| at.lag_p99_us),
-];
 
 fn time() -> Axis {
     Axis::linear("time since the load began", Unit::Seconds)
