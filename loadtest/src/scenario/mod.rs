@@ -134,6 +134,8 @@ fn fill(report: &mut Report, run: &Run, played: Played) {
     // The last message takes its share of the time too.
     let share = 1.0 / run.schedule.rate;
     let per_second = |count: u64, time: Duration| count as f64 / (time.as_secs_f64() + share);
+    let since = run.start.elapsed().as_millis() as u64;
+    report.started_ms = report.started_ms.saturating_sub(since);
     report.sent = sent;
     report.sent_per_second = per_second(sent, sending);
     report.delivered = delivered;

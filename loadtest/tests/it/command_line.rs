@@ -42,7 +42,6 @@ async fn a_wrong_flag_ends_with_64_and_says_what_is_right() {
             ],
             "gateway=4711",
         ),
-        (&["compare"], "FILE"),
         (
             &[
                 "pairs",
@@ -154,6 +153,7 @@ async fn a_wrong_flag_ends_with_64_and_says_what_is_right() {
             ],
             "--warm-up",
         ),
+        (&["compare"], "FILE"),
         (&["chaos", "--rounds", "0"], "--rounds"),
         (&["chaos", "--duration", "5s"], "--gateway"),
         (
@@ -230,13 +230,13 @@ async fn help_teaches_every_flag() {
                 "--seed",
                 "--pid",
                 "--json",
-                "--html",
                 "--senders",
                 "--server",
                 "--send-to",
                 "--source",
                 "--threads",
                 "--strict",
+                "--html",
                 "Exit code 0",
             ][..],
         ),
