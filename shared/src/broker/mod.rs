@@ -283,8 +283,8 @@ pub enum Event {
 /// at least once, never lost. Consumers share the work; the entries of one that died pass to the
 /// others.
 pub trait Feed: Send + Sync {
-    /// The next entries, oldest first within a shard: returns as soon as `max` are there, or
-    /// `linger` after the first one; nothing for about a second is an empty answer. Entries that
+    /// The next entries, oldest first within a shard: returns as soon as `max` are there or too few
+    /// are missing for another look at each shard, or `linger` after the first one; nothing for about a second is an empty answer. Entries that
     /// a dead peer left come first.
     ///
     /// # Errors

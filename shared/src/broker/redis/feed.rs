@@ -174,6 +174,10 @@ impl JournalFeed {
                 sleep(left.min((linger / 4).max(Duration::from_millis(1)))).await;
                 next = self.awake();
             }
+            // A read for the last few would cost Redis as much as one for hundreds.
+            if max - self.waiting.len() < next.len() && self.waiting.len() > max / 2 {
+                break;
+            }
             // Each shard gives at least one, and what is taken beyond `max` would be left to a
             // takeover if this consumer ended now.
             next.truncate(max - self.waiting.len());

@@ -60,10 +60,12 @@ async fn each_message_names_the_one_before_it_in_its_room(kind: Kind) {
     let mut before = None;
     for n in 0..20 {
         accept(&other, draft("b", n)).await;
-        let id = accept(if n % 2 == 0 { &broker } else { &other }, draft("a", n)).await;
+        let publisher = if n % 2 == 0 { &broker } else { &other };
+        let accepted = publisher.publish(draft("a", n)).await.unwrap();
         let heard = message(&mut fanout.events).await;
-        assert_eq!((heard.id, heard.prev), (id, before));
-        before = Some(id);
+        assert_eq!((heard.id, heard.prev), (accepted.id, before));
+        assert_eq!(accepted.prev, before);
+        before = Some(accepted.id);
     }
 }
 

@@ -7,7 +7,7 @@ use harness::until;
 use redis::aio::MultiplexedConnection;
 use redis::cmd;
 use shared::broker::Event;
-use shared::message::GatewayId;
+use shared::message::{GatewayId, MessageId, Stamp};
 
 use super::valve::Valve;
 use super::{Backend, Kind, accept, draft, event, gap, message, one_shard, room};
@@ -33,6 +33,29 @@ async fn calls(raw: &mut MultiplexedConnection, command: &str) -> u64 {
     let prefix = format!("cmdstat_{command}:calls=");
     let line = info.lines().find_map(|line| line.strip_prefix(&prefix));
     line.map_or(0, |line| line.split(',').next().unwrap().parse().unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_copy_of_what_was_shown_is_not_handed_out() {
+    let backend = one_shard().await;
+    let broker = backend.broker().await;
+    let mut fanout = broker.open_fanout(GatewayId::random()).await.unwrap();
+    fanout.subscriber.subscribe(room("a")).await.unwrap();
+    // Behind an id that is ahead of the clock comes the next one: it can be noted in time.
+    let first = accept(&broker, draft("a", 1)).await;
+    let Stamp { ms, .. } = first.stamp();
+    let id = |seq| {
+        let ms = ms + 3_600_000;
+        MessageId::new(Stamp { ms, seq }, first.shard())
+    };
+    fanout.shown.note(id(6));
+    let mut second = draft("a", 2);
+    second.newer_than = Some(id(5));
+    assert_eq!(accept(&broker, second).await, id(6));
+    let third = accept(&broker, draft("a", 3)).await;
+    assert_eq!(message(&mut fanout.events).await.id, first);
+    let next = message(&mut fanout.events).await;
+    assert_eq!((next.id, next.prev), (third, Some(id(6))));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
