@@ -37,7 +37,8 @@ async fn used(server: &Process) -> u64 {
     drop(crowd(server, 50, 10).await);
     let mut least = u64::MAX;
     harness::until("its memory to fall no more", async || {
-        let before = std::mem::replace(&mut least, least.min(resident(server)));
+        let before = least;
+        least = before.min(resident(server));
         before == least
     })
     .await;
@@ -67,7 +68,7 @@ async fn what_a_large_message_took_is_given_back_while_its_connection_stays() {
     for (number, one) in all.iter_mut().enumerate() {
         // It comes, goes to its sender, and is kept nowhere.
         let room = format!("/app/rooms/{number}");
-        one.send(&room, large.as_str(), &[("ephemeral", "true")])
+        one.send(&room, large.clone(), &[("ephemeral", "true")])
             .await
             .unwrap();
         assert_eq!(one.message().await.unwrap().body.len(), large.len());
