@@ -77,7 +77,8 @@ impl Destinations {
 }
 
 fn refuse_pattern(destination: &str) -> Result<(), DestinationError> {
-    if destination.contains(PATTERN) {
+    let mut octets = destination.bytes();
+    if octets.any(|octet| PATTERN.contains(&char::from(octet))) {
         return Err(DestinationError::Pattern);
     }
     Ok(())

@@ -246,3 +246,80 @@ impl Drop for Delivery {
 fn weight(encoded: &Encoded) -> usize {
     encoded.frame.len() + OVERHEAD
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+    use std::task::Wake;
+
+    use bytes::Bytes;
+    use shared::message::{MessageId, Stamp};
+    use shared::metrics::Metrics;
+
+    use super::*;
+    use crate::session::output::Outgoing;
+
+    #[derive(Default)]
+    struct Task(AtomicUsize);
+
+    impl Wake for Task {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    impl Task {
+        /// How often it was woken since it was last asked.
+        fn woken(&self) -> usize {
+            self.0.swap(0, Ordering::Relaxed)
+        }
+    }
+
+    fn encoded(ms: u64) -> Arc<Encoded> {
+        Arc::new(Encoded {
+            id: MessageId::new(Stamp { ms, seq: 0 }, 0),
+            frame: Outgoing::Text(Bytes::from_static(b"MESSAGE")),
+            ephemeral: false,
+        })
+    }
+
+    #[test]
+    fn who_waits_is_woken_once_and_who_runs_is_not_and_neither_misses_anything() {
+        let (outbox, mut deliveries) = outbox(1 << 20, Metrics::new().gateway);
+        let task = Arc::new(Task::default());
+        let waker = Waker::from(Arc::clone(&task));
+        let mut cx = Context::from_waker(&waker);
+        assert!(deliveries.poll_next(&mut cx).is_pending());
+        outbox.push(Slot(0), encoded(1));
+        outbox.push(Slot(0), encoded(2));
+        assert_eq!(task.woken(), 1);
+        for ms in [1, 2] {
+            let next = deliveries.poll_next(&mut cx);
+            assert!(matches!(next, Poll::Ready(next) if next.encoded == encoded(ms)));
+        }
+        assert!(deliveries.poll_next(&mut cx).is_pending());
+        deliveries.awake();
+        outbox.push(Slot(0), encoded(3));
+        assert_eq!(task.woken(), 0, "it looks before it waits");
+        assert!(deliveries.poll_next(&mut cx).is_ready());
+        assert!(deliveries.poll_cut(&mut cx).is_pending());
+        outbox.cut(CloseReason::SlowConsumer);
+        assert_eq!(task.woken(), 1);
+        assert_eq!(
+            deliveries.poll_cut(&mut cx),
+            Poll::Ready(CloseReason::SlowConsumer)
+        );
+    }
+
+    #[test]
+    fn what_nobody_will_read_is_counted_no_more() {
+        let metrics = Metrics::new().gateway;
+        let (outbox, deliveries) = outbox(1 << 20, Arc::clone(&metrics));
+        outbox.push(Slot(0), encoded(1));
+        assert!(metrics.outbox_bytes.get() > 0);
+        drop(deliveries);
+        outbox.push(Slot(0), encoded(2));
+        assert_eq!(metrics.outbox_bytes.get(), 0);
+        assert_eq!(outbox.state.bytes.load(Ordering::Relaxed), 0);
+    }
+}

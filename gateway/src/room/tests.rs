@@ -1,5 +1,6 @@
 use std::time::SystemTime;
 
+use proptest::prelude::*;
 use shared::message::{RoomName, Stamp, UserName};
 use shared::metrics::Metrics;
 use shared::stomp::Version;
@@ -225,4 +226,158 @@ fn a_repair_may_begin_at_the_newest_until_it_has_read_something() {
     assert!(!room.begin_repair());
     assert_eq!(room.begin_reading(), Some(id(1)));
     assert_eq!(room.shortcut(), Some(id(4)));
+}
+
+/// What happens next to a room whose own clients send as well as others.
+#[derive(Clone, Copy, Debug)]
+enum Move {
+    /// A client of this gateway's, or of another's, has a message accepted.
+    Accept { own: bool },
+    /// The oldest copy that is on its way comes, even if it may be left out.
+    Copy,
+    /// It is lost, and the link will say so.
+    Lose,
+    /// One of the answers that are on their way comes.
+    Answer(usize),
+    /// The link says that something may have been lost.
+    Gap,
+    /// A repair that is under way reads all there is.
+    Read,
+}
+
+fn moves() -> impl Strategy<Value = Vec<Move>> {
+    let next = prop_oneof![
+        4 => any::<bool>().prop_map(|own| Move::Accept { own }),
+        4 => Just(Move::Copy),
+        1 => Just(Move::Lose),
+        4 => any::<usize>().prop_map(Move::Answer),
+        1 => Just(Move::Gap),
+        1 => Just(Move::Read),
+    ];
+    prop::collection::vec(next, 0..80)
+}
+
+proptest! {
+    #[test]
+    fn however_answers_and_copies_come_everything_is_shown_once_and_in_order(
+        moves in moves(),
+        are_left_out in any::<bool>(),
+    ) {
+        let (mut room, mut shown) = room();
+        let (mut accepted, mut copied) = (1, 1);
+        let (mut answers, mut noted) = (Vec::new(), Vec::new());
+        let (mut is_lossy, mut repairs) = (false, false);
+        let to_the_end = [Move::Gap, Move::Read].into_iter().chain([Move::Copy; 80]);
+        for step in moves.into_iter().chain(to_the_end).chain([Move::Read]) {
+            match step {
+                Move::Accept { own } => {
+                    accepted += 1;
+                    if own {
+                        answers.push(accepted);
+                    }
+                }
+                // What comes after a loss comes after it is told.
+                Move::Copy if copied < accepted && !is_lossy => {
+                    copied += 1;
+                    if !(are_left_out && noted.contains(&copied)) {
+                        repairs |= !room.arrive(&message(copied));
+                    }
+                }
+                Move::Lose if copied < accepted => {
+                    copied += 1;
+                    is_lossy = true;
+                }
+                Move::Answer(which) if !answers.is_empty() => {
+                    let number = answers.swap_remove(which % answers.len());
+                    if room.answered(&message(number)) {
+                        noted.push(number);
+                    }
+                }
+                Move::Gap => {
+                    is_lossy = false;
+                    repairs |= room.begin_repair();
+                }
+                Move::Read if repairs => {
+                    while let Some(from) = room.begin_reading() {
+                        for number in from.stamp().ms + 1..=accepted {
+                            prop_assert_eq!(room.replay(&message(number)), Ok(()));
+                        }
+                        match room.end_reading() {
+                            Repaired::Wholly { .. } => break,
+                            outcome => prop_assert_eq!(outcome, Repaired::Partly),
+                        }
+                    }
+                    repairs = false;
+                }
+                _ => {}
+            }
+        }
+        prop_assert_eq!(shown(), (2..=accepted).map(id).collect::<Vec<_>>());
+    }
+}
+
+#[test]
+fn what_is_accepted_is_shown_by_its_answer_only_where_nothing_can_lie_before_it() {
+    let (mut room, mut shown) = room();
+    assert!(!room.answered(&message(3)), "2 may be on its way");
+    assert!(
+        !room.answered(&follows(2, None)),
+        "nobody knows what was before it"
+    );
+    assert!(room.answered(&message(2)));
+    assert!(!room.answered(&message(2)), "it was shown");
+    assert!(room.arrive(&message(2)), "its copy is no gap");
+    assert!(room.begin_repair());
+    assert!(!room.answered(&message(3)), "something may be missing");
+    assert_eq!(read(&mut room, 1, &[2, 3]), Ok(MISSED));
+    assert!(room.answered(&message(4)));
+    assert_eq!(shown(), [2, 3, 4].map(id));
+}
+
+#[test]
+fn before_a_room_is_confirmed_nothing_is_shown_by_an_answer() {
+    let mut room = Room::new(true, true, WINDOW, 1 << 20);
+    assert!(room.arrive(&message(2)));
+    assert!(!room.answered(&message(3)));
+    assert!(room.confirm(Some(id(2))));
+    assert!(room.answered(&message(3)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_sent_after_an_ephemeral_message_does_not_overtake_it_unless_that_is_lost() {
+    let (mut room, mut shown) = room();
+    let whisper = Arc::new(Message {
+        prev: None,
+        ephemeral: true,
+        ..(*message(50)).clone()
+    });
+    // Its answer may come before it, and after it.
+    for (number, heard_first) in [(2, false), (3, true)] {
+        room.whispers.publish();
+        assert!(
+            !room.answered(&message(number)),
+            "the whisper is on its way"
+        );
+        if heard_first {
+            assert!(room.arrive(&whisper));
+            assert!(!room.answered(&message(number)), "there may be another one");
+            room.whispers.answered(Some(whisper.id));
+        } else {
+            room.whispers.answered(Some(whisper.id));
+            assert!(
+                !room.answered(&message(number)),
+                "the whisper is on its way"
+            );
+            assert!(room.arrive(&whisper));
+        }
+        assert!(room.answered(&message(number)));
+    }
+    room.whispers.publish();
+    room.whispers.answered(None);
+    assert!(room.answered(&message(4)), "it was not accepted");
+    room.whispers.publish();
+    room.whispers.answered(Some(whisper.id));
+    tokio::time::advance(Duration::from_secs(6)).await;
+    assert!(room.answered(&message(5)), "it is lost");
+    assert_eq!(shown(), [50, 2, 50, 3, 4, 5].map(id));
 }

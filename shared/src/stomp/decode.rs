@@ -327,9 +327,9 @@ impl Decoder {
         let text = str::from_utf8(text).map_err(|_| DecodeError::NotUtf8)?;
         // Colons in a value should be escaped, but clients are not strict, and the first one is
         // always the separator. Spaces belong to the value (STOMP 1.2, Value Encoding).
-        let (name, value) = text
-            .split_once(':')
-            .ok_or(DecodeError::HeaderWithoutColon)?;
+        let colon = memchr::memchr(b':', text.as_bytes());
+        let colon = colon.ok_or(DecodeError::HeaderWithoutColon)?;
+        let (name, value) = (&text[..colon], &text[colon + 1..]);
         if name.is_empty() {
             return Err(DecodeError::HeaderWithoutName);
         }
@@ -338,12 +338,17 @@ impl Decoder {
         } else {
             Version::V1_0
         };
-        head.headers.push_with(|out| {
-            unescape(name, escapes, out)?;
-            let name_end = out.len();
-            unescape(value, escapes, out)?;
-            Ok(name_end)
-        })?;
+        // Most lines have none, which is found out at once for both parts.
+        if memchr::memchr(b'\\', text.as_bytes()).is_none() {
+            head.headers.push(name, value);
+        } else {
+            head.headers.push_with(|out| {
+                unescape(name, escapes, out)?;
+                let name_end = out.len();
+                unescape(value, escapes, out)?;
+                Ok(name_end)
+            })?;
+        }
         self.buffer.advance(end + 1);
         Ok(Header::One)
     }

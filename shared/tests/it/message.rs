@@ -1,5 +1,7 @@
 //! The message model.
 
+use std::time::{Duration, UNIX_EPOCH};
+
 use proptest::prelude::*;
 use shared::message::{MessageId, RoomName, Stamp, UserName};
 
@@ -13,6 +15,16 @@ fn the_time_of_a_message_is_shown_to_the_millisecond() {
     ] {
         let id = MessageId::new(Stamp { ms, seq: 5 }, 3);
         assert_eq!(id.created_at_rfc3339(), shown);
+    }
+}
+
+proptest! {
+    #[test]
+    fn the_time_of_a_message_is_written_as_others_write_it(ms in 0_u64..253_402_300_800_000) {
+        let id = MessageId::new(Stamp { ms, seq: 0 }, 0);
+        let time = UNIX_EPOCH + Duration::from_millis(ms);
+        let others = humantime::format_rfc3339_millis(time).to_string();
+        prop_assert_eq!(id.created_at_rfc3339(), others);
     }
 }
 
