@@ -129,7 +129,8 @@ async fn attempt(
     };
     let played = play(field, &run, manner, &mut watch, progress).await?;
     let sending = (args.step.as_secs_f64() / args.output.interval.as_secs_f64()) as usize;
-    let backlog = played.backlogs.iter().take(sending.max(1)).last().copied();
+    let intervals = played.backlogs.len().min(sending.max(1));
+    let backlog = played.backlogs[..intervals].last().copied();
     let backlog = backlog.unwrap_or_default();
     let load = Load {
         rate,
