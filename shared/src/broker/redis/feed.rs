@@ -10,13 +10,14 @@ use futures_util::future::BoxFuture;
 use prometheus::IntCounter;
 use redis::{Cmd, Value, cmd};
 use tokio::time::{Instant, sleep};
-use tracing::{debug, info, warn};
+use tracing::{info, warn};
 
 use super::announce;
 use super::commands::Commands;
 use super::entries::{self, StreamEntry};
 use super::keys::{self, GROUP};
 use super::lasting;
+use super::reap;
 use super::settle::Journaled;
 use super::topology::{Layout, Topology};
 use crate::broker::{BrokerError, Entry, Feed, IDLE_ANSWER, Settler};
@@ -37,13 +38,7 @@ const LOOK_PAUSE: Duration = Duration::from_micros(300);
 /// How long a shard whose server did not answer is left alone, so that the others are read.
 const REST: Duration = Duration::from_millis(500);
 
-/// A consumer that was silent for this many times the takeover time, and holds nothing, is
-/// forgotten.
-const SILENCE: u32 = 10;
-
 const MAKE_GROUP: &str = include_str!("group.lua");
-
-const REAP: &str = include_str!("reap.lua");
 
 /// Reads the journals of all shards.
 pub(super) struct JournalFeed {
@@ -394,7 +389,7 @@ impl JournalFeed {
             .extend(doubtful.into_iter().map(start(Whose::Own)));
         let due = |swept: Instant| swept.elapsed() >= self.takeover_after / 2;
         if self.sweeps.is_empty() && self.swept.is_none_or(due) {
-            self.reap(&awake).await;
+            reap::reap(&self.reader, &awake, self.takeover_after).await;
             self.sweeps
                 .extend(awake.into_iter().map(start(Whose::Silent)));
             self.swept = Some(Instant::now());
@@ -461,24 +456,6 @@ impl JournalFeed {
             return Err(failure);
         }
         Ok(values)
-    }
-
-    /// Forgets the consumers of persisters that are long gone.
-    async fn reap(&self, shards: &[usize]) {
-        let silence = (self.takeover_after * SILENCE).as_millis() as u64;
-        let reapers = shards.iter().map(|shard| {
-            let mut reap = cmd("EVAL");
-            reap.arg(REAP).arg(1).arg(&self.journals[*shard]).arg(GROUP);
-            (*shard as u16, reap.arg(silence).take())
-        });
-        for answer in self.reader.spread(reapers.collect()).await {
-            let answer = answer.map(Value::extract_error);
-            match answer {
-                Ok(Ok(_)) => {}
-                Ok(Err(error)) => debug!(%error, "silent consumers stay"),
-                Err(error) => debug!(%error, "silent consumers stay"),
-            }
-        }
     }
 }
 

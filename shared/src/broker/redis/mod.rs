@@ -17,6 +17,7 @@ mod live;
 mod outcome;
 mod payload;
 mod publish;
+mod reap;
 mod recent;
 mod registry;
 mod resp;
