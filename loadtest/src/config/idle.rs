@@ -6,7 +6,7 @@ use bytesize::ByteSize;
 use clap::Args;
 use shared::config::positive_duration;
 
-use super::{GatewayUrl, OutputArgs, TargetArgs};
+use super::{OutputArgs, TargetArgs};
 
 pub(super) const EXAMPLES: &str = "\
 Examples:
@@ -62,22 +62,4 @@ pub(crate) struct IdleArgs {
     /// What is watched and shown.
     #[command(flatten)]
     pub output: OutputArgs,
-}
-
-impl IdleArgs {
-    /// Connections to these gateways, with everything else as it is without a flag, and no progress.
-    pub(crate) fn new(gateways: Vec<GatewayUrl>) -> Self {
-        Self {
-            target: TargetArgs::new(gateways),
-            connections: 1000,
-            subscribe: false,
-            room_size: 1,
-            hold: Duration::from_secs(10),
-            cycles: 1,
-            rest: Duration::from_secs(2),
-            burst: 0,
-            burst_bytes: ByteSize::kib(60),
-            output: OutputArgs::default(),
-        }
-    }
 }

@@ -6,7 +6,7 @@ use clap::Args;
 use shared::config::positive_duration;
 use shared::exit::Failure;
 
-use super::{CrowdArgs, GatewayUrl, OutputArgs, TargetArgs, rate};
+use super::{CrowdArgs, OutputArgs, TargetArgs, rate};
 
 pub(super) const EXAMPLES: &str = "\
 Examples:
@@ -49,18 +49,6 @@ pub(crate) struct FanoutArgs {
 }
 
 impl FanoutArgs {
-    /// A load on these gateways, with everything else as it is without a flag, and no progress.
-    pub(crate) fn new(gateways: Vec<GatewayUrl>) -> Self {
-        Self {
-            target: TargetArgs::new(gateways),
-            crowd: CrowdArgs::default(),
-            rate: 100.0,
-            duration: Duration::from_secs(10),
-            history_check: false,
-            output: OutputArgs::default(),
-        }
-    }
-
     /// The same in rooms of two.
     ///
     /// # Errors

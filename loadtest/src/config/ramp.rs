@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use shared::config::positive_duration;
 
-use super::{CrowdArgs, GatewayUrl, OutputArgs, TargetArgs, rate};
+use super::{CrowdArgs, OutputArgs, TargetArgs, rate};
 
 pub(super) const EXAMPLES: &str = "\
 Example:
@@ -65,24 +65,6 @@ pub(crate) enum Of {
     Receive,
     /// From when a message was due to its receipt.
     Receipt,
-}
-
-impl RampArgs {
-    /// A ramp on these gateways, with everything else as it is without a flag, and no progress.
-    pub(crate) fn new(gateways: Vec<GatewayUrl>) -> Self {
-        Self {
-            target: TargetArgs::new(gateways),
-            crowd: CrowdArgs::default(),
-            p99: Duration::from_millis(50),
-            of: Of::Receive,
-            start: 100.0,
-            most: 1_000_000.0,
-            factor: 2.0,
-            precision: 0.05,
-            step: Duration::from_secs(10),
-            output: OutputArgs::default(),
-        }
-    }
 }
 
 fn factor(text: &str) -> Result<f64, &'static str> {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::Args;
 use shared::config::positive_duration;
 
-use super::{FanoutArgs, GatewayUrl};
+use super::FanoutArgs;
 
 pub(super) const EXAMPLES: &str = "\
 Example:
@@ -37,19 +37,6 @@ pub(crate) struct SoakArgs {
     /// intervals against that of the first.
     #[arg(long, value_name = "PERCENT", default_value = "100", value_parser = percent)]
     pub latency_growth: f64,
-}
-
-impl SoakArgs {
-    /// A soak of these gateways, with everything else as it is without a flag, and no progress.
-    pub(crate) fn new(gateways: Vec<GatewayUrl>) -> Self {
-        Self {
-            load: FanoutArgs::new(gateways),
-            warm_up: Duration::from_secs(60),
-            memory_growth: 10.0,
-            memory_slack: 4.0,
-            latency_growth: 100.0,
-        }
-    }
 }
 
 fn percent(text: &str) -> Result<f64, &'static str> {

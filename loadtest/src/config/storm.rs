@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::Args;
 use shared::config::positive_duration;
 
-use super::{GatewayUrl, OutputArgs, TargetArgs};
+use super::{OutputArgs, TargetArgs};
 
 pub(super) const EXAMPLES: &str = "\
 Examples:
@@ -64,25 +64,6 @@ pub(crate) struct StormArgs {
     /// What is watched and shown.
     #[command(flatten)]
     pub output: OutputArgs,
-}
-
-impl StormArgs {
-    /// A storm on these gateways, with everything else as it is without a flag, and no progress.
-    pub(crate) fn new(gateways: Vec<GatewayUrl>) -> Self {
-        Self {
-            target: TargetArgs::new(gateways),
-            users: 1000,
-            room_size: 10,
-            rounds: 3,
-            jitter: Duration::from_secs(1),
-            backoff: Duration::from_millis(500),
-            backoff_most: Duration::from_secs(10),
-            within: Duration::from_secs(120),
-            after: false,
-            seed: 1,
-            output: OutputArgs::default(),
-        }
-    }
 }
 
 fn duration(text: &str) -> Result<Duration, String> {

@@ -138,11 +138,6 @@ impl Chart {
     pub(crate) fn figure(&self) -> String {
         format!("<figure>{}</figure>\n", draw::svg(self, ""))
     }
-
-    /// As a file of its own.
-    pub(crate) fn file(&self) -> String {
-        draw::svg(self, STYLE) + "\n"
-    }
 }
 
 #[cfg(test)]

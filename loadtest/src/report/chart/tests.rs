@@ -36,7 +36,7 @@ fn a_chart_of_anything_is_sound_and_stays_on_its_paper() {
         for axis in [linear(), log()] {
             let mut chart = chart(axis).with(Line::new("line", points.clone()));
             chart.bounds.push(("bound".to_owned(), 10.0));
-            let svg = chart.file();
+            let svg = chart.figure();
             let document = Document::parse(&svg).unwrap();
             assert!(svg.len() < 60_000, "{} octets", svg.len());
             for wrong in ["NaN", "inf"] {
@@ -75,7 +75,7 @@ fn what_was_not_measured_breaks_the_line() {
     ];
     let svg = chart(Axis::linear("cores", Unit::Cores))
         .with(Line::new("a", points))
-        .file();
+        .figure();
     let document = Document::parse(&svg).unwrap();
     let line = classed(&document, "line")[0].attribute("d").unwrap();
     assert_eq!(line.matches('M').count(), 2, "{line}");
@@ -94,7 +94,7 @@ fn lines_differ_by_more_than_their_colour() {
             .lines
             .push(Line::new(format!("line {at}"), vec![(0.0, 1.0)]));
     }
-    let svg = chart.file();
+    let svg = chart.figure();
     let document = Document::parse(&svg).unwrap();
     let marks = classed(&document, "mark");
     let shapes = marks.iter().map(|mark| {
@@ -117,11 +117,12 @@ fn a_chart_says_in_words_what_it_shows() {
     let mut chart =
         chart(Axis::log("latency", Unit::Microseconds)).with(Line::new("p<99>", points));
     chart.bounds.push(("bound".to_owned(), 20_000.0));
-    let svg = chart.file();
+    let svg = chart.figure();
     let document = Document::parse(&svg).unwrap();
-    assert_eq!(document.root_element().attribute("role"), Some("img"));
+    let svg = document.root_element().first_element_child().unwrap();
+    assert_eq!(svg.attribute("role"), Some("img"));
     assert_eq!(
-        document.root_element().attribute("aria-label"),
+        svg.attribute("aria-label"),
         Some(
             "chart: latency over time. p<99>: from 1.00 ms to 2.00 ms, least 1.00 ms, greatest \
              30.0 ms. bound: 20.0 ms."
