@@ -4,20 +4,22 @@
 //! frames leave in one write and bounds what is buffered; it reads only while the session wants
 //! input.
 
-use std::future::poll_fn;
-use std::pin::{Pin, pin};
+mod turn;
+
+use std::pin::pin;
 use std::sync::Arc;
-use std::task::{Poll, Waker};
+use std::task::Waker;
 use std::time::{Duration, Instant, SystemTime};
 
 use futures_util::future::{BoxFuture, FutureExt};
 use futures_util::stream::{FuturesUnordered, StreamExt};
-use tokio::time::{Sleep, sleep_until};
+use tokio::time::sleep_until;
 use uuid::Uuid;
 
 use shared::broker::PublishError;
 use shared::message::{RoomName, Span};
 
+use self::turn::Turn;
 use crate::Gateway;
 use crate::access::{Action, Verdict};
 use crate::auth::{AuthError, Identity};
@@ -25,7 +27,7 @@ use crate::close::CloseReason;
 use crate::guard::Seat;
 use crate::hub::Membership;
 use crate::members::Member;
-use crate::outbox::{Deliveries, Delivery, Outbox, outbox};
+use crate::outbox::{Deliveries, Outbox, outbox};
 use crate::past::Since;
 use crate::session::output::{Outgoing, Output, Slot};
 use crate::session::{Published, Session};
@@ -34,9 +36,6 @@ use crate::transport::{Incoming, Peer, Transport};
 
 /// How long a peer may take to read an ERROR, and then to answer the closing handshake.
 pub(crate) const CLOSE_DEADLINE: Duration = Duration::from_secs(2);
-
-/// So many answers and deliveries may go before the socket is looked at.
-const UNHEARD: u8 = 16;
 
 /// When the driver looks whether something is due although nothing is.
 const FAR: Duration = Duration::from_secs(3600);
@@ -64,18 +63,6 @@ pub(crate) struct Connection<T> {
     told_by: Option<Waker>,
     /// Answers and deliveries since the socket was last looked at.
     unheard: u8,
-}
-
-/// What happens next.
-enum Turn {
-    Incoming(Incoming),
-    Delivery(Delivery),
-    Answer(Answer),
-    Cut(CloseReason),
-    /// Something may be due.
-    Alarm,
-    OutOfTime,
-    Drained,
 }
 
 /// What a session's request came to.
@@ -201,81 +188,6 @@ impl<T: Transport> Connection<T> {
                 }
             }
         }
-    }
-
-    /// Waits for what happens next.
-    ///
-    /// Answers and deliveries go first, because looking at the socket is dear; but the socket has its
-    /// turn after some of them, however many there are.
-    async fn turn(
-        &mut self,
-        mut alarm: Pin<&mut Sleep>,
-        mut drained: Pin<&mut impl Future<Output = ()>>,
-        mut out_of_time: Pin<&mut impl Future<Output = ()>>,
-    ) -> Turn {
-        let is_closing = self.session.closing().is_some();
-        let reads = self.session.wants_input();
-        let Self {
-            socket,
-            deliveries,
-            tasks,
-            unheard,
-            draining,
-            told_by,
-            gateway,
-            ..
-        } = self;
-        let is_flushed = socket.is_flushed();
-        // Only what is waited for is looked at, in the order of what it costs.
-        let mut incoming = pin!((reads || !is_flushed).then(|| incoming(socket, reads)));
-        let turn = poll_fn(|cx| {
-            deliveries.awake();
-            if *unheard < UNHEARD {
-                if !tasks.is_empty()
-                    && let Poll::Ready(Some(answer)) = tasks.poll_next_unpin(cx)
-                {
-                    *unheard += 1;
-                    return Poll::Ready(Turn::Answer(answer));
-                }
-                if is_flushed && let Poll::Ready(delivery) = deliveries.poll_next(cx) {
-                    *unheard += 1;
-                    return Poll::Ready(Turn::Delivery(delivery));
-                }
-            }
-            let is_passed_by = *unheard >= UNHEARD;
-            *unheard = 0;
-            if let Some(incoming) = incoming.as_mut().as_pin_mut()
-                && let Poll::Ready(incoming) = incoming.poll(cx)
-            {
-                return Poll::Ready(Turn::Incoming(incoming));
-            }
-            if let Poll::Ready(reason) = deliveries.poll_cut(cx)
-                && !is_closing
-            {
-                return Poll::Ready(Turn::Cut(reason));
-            }
-            if alarm.as_mut().poll(cx).is_ready() {
-                return Poll::Ready(Turn::Alarm);
-            }
-            // Both wake this task once they have been looked at.
-            let is_told = told_by.as_ref().is_some_and(|by| by.will_wake(cx.waker()));
-            if !is_told || gateway.drain.has_begun() {
-                *told_by = Some(cx.waker().clone());
-                if out_of_time.as_mut().poll(cx).is_ready() {
-                    return Poll::Ready(Turn::OutOfTime);
-                }
-                if !*draining && drained.as_mut().poll(cx).is_ready() {
-                    return Poll::Ready(Turn::Drained);
-                }
-            }
-            if is_passed_by {
-                cx.waker().wake_by_ref();
-            }
-            Poll::Pending
-        })
-        .await;
-        self.deliveries.awake();
-        turn
     }
 
     /// Carries out what the session asks for, as long as the socket has room for it.
@@ -493,17 +405,6 @@ impl<T: Transport> Connection<T> {
             .into_iter()
             .flatten()
             .min_by_key(|(due, _)| *due)
-    }
-}
-
-/// What comes from the socket, which is written to meanwhile; without `reads` it is only written.
-async fn incoming(socket: &mut impl Transport, reads: bool) -> Incoming {
-    if reads {
-        return socket.next().await;
-    }
-    match socket.flush().await {
-        Ok(()) => Incoming::Flushed,
-        Err(_) => Incoming::Closed,
     }
 }
 
