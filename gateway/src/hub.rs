@@ -29,8 +29,8 @@ const REPAIRS: usize = 16;
 pub(crate) struct Hub {
     rooms: Mutex<HashMap<RoomName, Arc<Seat>>>,
     subscriber: Arc<dyn Subscriber>,
-    /// What is shown before its copy comes over the live link.
-    shown: Shown,
+    /// Where what is shown before its copy comes over the live link is noted.
+    shown: Option<Shown>,
     past: Arc<Past>,
     journaled: bool,
     window: Duration,
@@ -73,7 +73,6 @@ impl Hub {
     /// take at once.
     pub(crate) fn new(
         subscriber: Arc<dyn Subscriber>,
-        shown: Shown,
         past: Arc<Past>,
         journaled: bool,
         window: Duration,
@@ -84,7 +83,7 @@ impl Hub {
         Self {
             rooms: Mutex::default(),
             subscriber,
-            shown,
+            shown: None,
             past,
             journaled,
             window,
@@ -95,6 +94,12 @@ impl Hub {
             without,
             metrics,
         }
+    }
+
+    /// The same hub, which notes there what it shows by the answers to publishes.
+    pub(crate) fn noting(mut self, shown: Shown) -> Self {
+        self.shown = Some(shown);
+        self
     }
 
     /// Enters a room: what arrives from now on is pushed to the member's outbox. Nothing is sure
@@ -145,8 +150,8 @@ impl Hub {
             return;
         };
         let is_shown = seat.room().answered(message);
-        if is_shown {
-            self.shown.note(message.id);
+        if let (true, Some(shown)) = (is_shown, &self.shown) {
+            shown.note(message.id);
         }
     }
 

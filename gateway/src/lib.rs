@@ -187,16 +187,16 @@ pub async fn run(parts: Parts, stop: CancellationToken) -> Result<(), BrokerErro
     let fanout = broker.open_fanout(id).await?;
     let guarantees = broker.guarantees();
     let past = Arc::new(Past::new(Arc::clone(&broker), Arc::clone(&store), &without));
-    let hub = Arc::new(Hub::new(
+    let hub = Hub::new(
         fanout.subscriber,
-        fanout.shown,
         Arc::clone(&past),
         guarantees.journaled,
         broker.window(),
         settings.max_outbox_bytes,
         without.clone(),
         Arc::clone(&metrics.gateway),
-    ));
+    );
+    let hub = Arc::new(hub.noting(fanout.shown));
     let receipts = Arc::new(Receipts::new(
         settings.receipt_timeout,
         Arc::clone(&metrics.gateway),

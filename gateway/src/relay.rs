@@ -119,7 +119,6 @@ mod tests {
         let gateway = Arc::clone(&metrics.gateway);
         let hub = Arc::new(Hub::new(
             fanout.subscriber,
-            fanout.shown,
             past,
             true,
             broker.window(),

@@ -143,7 +143,6 @@ impl World {
         let gateway = Arc::clone(&metrics.gateway);
         let hub = Hub::new(
             fanout.subscriber,
-            fanout.shown,
             past,
             true,
             broker.window(),
