@@ -12,7 +12,7 @@ use std::task::Waker;
 use std::time::{Duration, Instant, SystemTime};
 
 use futures_util::future::{BoxFuture, FutureExt};
-use futures_util::stream::{FuturesUnordered, StreamExt};
+use futures_util::stream::FuturesUnordered;
 use tokio::time::sleep_until;
 use uuid::Uuid;
 
