@@ -71,8 +71,8 @@ impl MessageId {
         (self.0.as_u64_pair().1 & 0xffff) as u16
     }
 
-    /// The id next below it that a message of the same room may have: [`Span::After`] it begins with
-    /// this one.
+    /// The id next below it that a message of the same room may have: [`Span::After`](super::Span::After)
+    /// it begins with this one.
     #[must_use]
     pub fn before(self) -> Self {
         let Stamp { ms, seq } = self.stamp();
