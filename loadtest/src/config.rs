@@ -145,7 +145,7 @@ pub(crate) enum Load {
     #[command(after_help = floor::EXAMPLES)]
     Floor(FloorArgs),
 
-    /// Every figure that Roomcast's documentation states, made anew on this machine.
+    /// The figures of docs/performance.md, made anew on this machine.
     ///
     /// Starts all servers by itself, runs the loads one after the other, each beside the floor, and
     /// writes tables with what was found, what was wanted, and whether it is met. With everything it

@@ -1,4 +1,4 @@
-//! `loadtest figures`: every figure of the documentation, made anew.
+//! `loadtest figures`: the figures of docs/performance.md, made anew.
 //!
 //! A set (`speed`, `saturation`, …) starts its `system`s, runs loads on them, and fills a `sheet` with
 //! tables, targets and plots. Loads are this program in processes of their own, so that what making
