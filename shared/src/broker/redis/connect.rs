@@ -3,7 +3,7 @@
 use std::time::Duration;
 use std::{fmt, io};
 
-use redis::aio::{AsyncPushSender, MultiplexedConnection};
+use redis::aio::MultiplexedConnection;
 use redis::io::tcp::TcpSettings;
 use redis::{
     AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, ErrorKind, ProtocolVersion,
@@ -47,8 +47,7 @@ impl fmt::Display for Address {
 #[derive(Clone)]
 pub(super) struct Connector {
     address: Address,
-    commands: Client,
-    subscriptions: Client,
+    client: Client,
 }
 
 impl Connector {
@@ -72,21 +71,15 @@ impl Connector {
             },
             _ => ConnectionAddr::Tcp(host, port),
         };
-        let client = |protocol| {
-            // What fills one pipeline must leave at once: by default it waits for an answer first.
-            let redis = access.redis_settings().clone().set_protocol(protocol);
-            let tcp = TcpSettings::default().set_nodelay(true);
-            let info = access.clone().set_addr(place.clone());
-            Client::open(info.set_redis_settings(redis).set_tcp_settings(tcp))
-        };
-        let misconfigured = |error: RedisError| {
+        // What fills one pipeline must leave at once: by default it waits for an answer first.
+        let tcp = TcpSettings::default().set_nodelay(true);
+        let redis = access.redis_settings().clone();
+        let redis = redis.set_protocol(ProtocolVersion::RESP2);
+        let info = access.clone().set_addr(place).set_redis_settings(redis);
+        let client = Client::open(info.set_tcp_settings(tcp)).map_err(|error| {
             BrokerError::Misconfigured(format!("the Redis URL cannot be used: {error}"))
-        };
-        Ok(Self {
-            commands: client(ProtocolVersion::RESP2).map_err(misconfigured)?,
-            subscriptions: client(ProtocolVersion::RESP3).map_err(misconfigured)?,
-            address,
-        })
+        })?;
+        Ok(Self { client, address })
     }
 
     /// Where the server is.
@@ -99,33 +92,18 @@ impl Connector {
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(CONNECT_TIMEOUT))
             .set_response_timeout(Some(timeout));
-        self.commands
+        self.client
             .get_multiplexed_async_connection_with_config(&config)
             .await
     }
 
-    /// A connection for commands that its user drives, and that is silent for `timeout` at most.
-    pub(super) async fn wire(&self, timeout: Duration) -> RedisResult<Wire> {
-        let opening = Wire::open(self.commands.get_connection_info(), timeout);
+    /// A connection that its user drives.
+    pub(super) async fn wire(&self) -> RedisResult<Wire> {
+        let opening = Wire::open(self.client.get_connection_info());
         match tokio::time::timeout(CONNECT_TIMEOUT, opening).await {
             Ok(opened) => opened,
             Err(_) => Err(io::Error::from(io::ErrorKind::TimedOut).into()),
         }
-    }
-
-    /// A connection for subscriptions only; what arrives is given to `push`, which must not block.
-    pub(super) async fn subscriptions(
-        &self,
-        timeout: Duration,
-        push: impl AsyncPushSender,
-    ) -> RedisResult<MultiplexedConnection> {
-        let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(CONNECT_TIMEOUT))
-            .set_response_timeout(Some(timeout))
-            .set_push_sender(push);
-        self.subscriptions
-            .get_multiplexed_async_connection_with_config(&config)
-            .await
     }
 
     /// Says what an error means, naming the server and no password.
@@ -140,7 +118,6 @@ pub(super) fn explain(whom: &str, error: &RedisError) -> BrokerError {
     match error.kind() {
         ErrorKind::AuthenticationFailed
         | ErrorKind::InvalidClientConfig
-        | ErrorKind::RESP3NotSupported
         | ErrorKind::Server(ServerErrorKind::NoPerm) => BrokerError::Misconfigured(line),
         _ if matches!(error.code(), Some("NOAUTH" | "WRONGPASS")) => {
             BrokerError::Misconfigured(line)

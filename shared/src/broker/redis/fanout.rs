@@ -15,6 +15,7 @@ use super::link::Links;
 use super::registry::Registry;
 use super::session::{Listener, Scope};
 use super::topology::Topology;
+use super::unanswered::Unanswered;
 use super::{keys, payload};
 use crate::broker::handover::{Handover, MAX_BYTES, handover};
 use crate::broker::{BrokerError, Event, Fanout, Shown, Subscriber};
@@ -31,6 +32,7 @@ pub(super) async fn open(
     settings: &BrokerSettings,
     metrics: &Arc<BrokerMetrics>,
     reconnects: IntCounter,
+    unanswered: &Unanswered,
     gateway: GatewayId,
 ) -> Result<Fanout, BrokerError> {
     let (handover, events) = handover(MAX_BYTES, Arc::clone(metrics));
@@ -48,6 +50,7 @@ pub(super) async fn open(
         listener: Arc::new(Receiver {
             handover: handover.clone(),
             shown: shown.clone(),
+            unanswered: unanswered.clone(),
         }),
         settings: settings.clone(),
         reconnects,
@@ -99,15 +102,16 @@ impl Subscriber for RedisSubscriber {
 struct Receiver {
     handover: Handover,
     shown: Shown,
+    unanswered: Unanswered,
 }
 
 impl Listener for Receiver {
-    fn heard(&self, channel: &[u8], bytes: Bytes) {
+    fn heard(&self, channel: &[u8], octets: &[u8]) {
         let event = match keys::channel_shard(channel) {
-            Some(shard) if payload::id(shard, &bytes).is_some_and(|id| self.shown.take(id)) => {
+            Some(shard) if payload::id(shard, octets).is_some_and(|id| self.shown.take(id)) => {
                 return;
             }
-            Some(shard) => match payload::heard(shard, &bytes) {
+            Some(shard) => match payload::heard(shard, &Bytes::copy_from_slice(octets)) {
                 Ok((message, _)) => Event::Message(Arc::new(message)),
                 Err(reason) => {
                     let channel = String::from_utf8_lossy(channel);
@@ -115,7 +119,7 @@ impl Listener for Receiver {
                     Event::Gap
                 }
             },
-            None => match ids(&bytes) {
+            None => match ids(octets) {
                 Some(ids) => Event::Stored(ids),
                 None => {
                     warn!("a notice of stored messages cannot be read");
@@ -129,10 +133,15 @@ impl Listener for Receiver {
     fn interrupted(&self) {
         self.handover.offer(Event::Gap);
     }
+
+    /// Who waits for an answer may show the message by it, and then its copy need not be read.
+    fn hesitates(&self) -> bool {
+        self.unanswered.any()
+    }
 }
 
 /// Reads a notice: message ids with spaces between them.
-fn ids(notice: &Bytes) -> Option<Vec<MessageId>> {
+fn ids(notice: &[u8]) -> Option<Vec<MessageId>> {
     let text = std::str::from_utf8(notice).ok()?;
     text.split_ascii_whitespace()
         .map(|id| id.parse().ok())

@@ -1,6 +1,6 @@
-//! The supervised connections for subscriptions, one to each server that has shards. The client
-//! library neither notices a frozen one, nor comes back from every broken one, nor follows a shard
-//! that moves; this does all three, for ever, and says when something may have been missed.
+//! The supervised connections for subscriptions, one to each server that has shards: a frozen one is
+//! noticed, a broken one made anew, a shard that moves followed, for ever; and it is said when
+//! something may have been missed.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use futures_util::future::try_join_all;
 use prometheus::IntCounter;
-use tokio::time::{MissedTickBehavior, interval, sleep};
+use tokio::time::sleep;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{debug, info, warn};
 
@@ -19,9 +19,6 @@ use super::topology::{Layout, Topology};
 use crate::backoff::Backoff;
 use crate::broker::BrokerError;
 use crate::config::{BrokerSettings, Protection};
-
-/// How often a server is asked for a sign of life.
-const PING_EVERY: Duration = Duration::from_secs(2);
 
 /// What links are for.
 #[derive(Clone)]
@@ -59,7 +56,7 @@ impl Links {
             .topology
             .insist(self.settings.connect_timeout, || self.connect().boxed())
             .await?;
-        let running = sessions.into_iter().map(|(home, session)| {
+        let running = sessions.into_iter().map(|(home, mut session)| {
             session.begin(false);
             self.run(home, Some(session))
         });
@@ -70,6 +67,10 @@ impl Links {
                 () = ended => {}
             }
         })))
+    }
+
+    fn probes(&self) -> bool {
+        !self.settings.without.has(Protection::LinkProbe)
     }
 
     async fn connect(&self) -> Result<Vec<(Home, Session)>, BrokerError> {
@@ -99,7 +100,7 @@ impl Links {
     /// Replaces links as the shards move. A link to a server that has lost or gained some is made
     /// anew: what is heard on it in between is no more than the gap covers.
     async fn follow(&self, mut running: Vec<Running>) {
-        if self.settings.without.has(Protection::LinkProbe) {
+        if !self.probes() {
             return std::future::pending().await;
         }
         let mut layouts = self.topology.watch();
@@ -136,7 +137,7 @@ impl Links {
                     None => links.reconnect(&of_link).await,
                 };
                 let server = of_link.server.address();
-                let error = links.serve(session).await;
+                let error = session.serve(links.probes()).await;
                 warn!(%server, %error, "a link to Redis is lost");
                 links.reconnects.inc();
                 links.topology.suspect();
@@ -153,7 +154,7 @@ impl Links {
         let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(1));
         loop {
             match self.open(home).await {
-                Ok(session) => {
+                Ok(mut session) => {
                     session.begin(true);
                     info!(%server, "a link to Redis is back");
                     return session;
@@ -178,26 +179,6 @@ impl Links {
             self.topology.suspect();
         }
         opened
-    }
-
-    /// Returns when the session is over, with the reason.
-    async fn serve(&self, mut session: Session) -> BrokerError {
-        let probed = !self.settings.without.has(Protection::LinkProbe);
-        let mut ping = interval(PING_EVERY);
-        ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut lost = std::pin::pin!(session.lost());
-        loop {
-            let done = tokio::select! {
-                () = &mut lost => {
-                    return BrokerError::Unavailable("the connection is closed".into());
-                }
-                () = session.changed() => session.settle().await,
-                _ = ping.tick(), if probed => session.ping().await,
-            };
-            if let Err(error) = done {
-                return error;
-            }
-        }
     }
 }
 

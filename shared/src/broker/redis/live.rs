@@ -86,11 +86,11 @@ struct Receiver {
 }
 
 impl Listener for Receiver {
-    fn heard(&self, channel: &[u8], bytes: Bytes) {
+    fn heard(&self, channel: &[u8], octets: &[u8]) {
         let Some(shard) = keys::channel_shard(channel) else {
             return;
         };
-        match payload::heard(shard, &bytes) {
+        match payload::heard(shard, &Bytes::copy_from_slice(octets)) {
             // Whoever listened has heard it, and that is all that it was for.
             Ok((message, _)) if message.ephemeral => {}
             Ok((message, notify)) => {
@@ -107,5 +107,9 @@ impl Listener for Receiver {
 
     fn interrupted(&self) {
         warn!("messages may have been lost while the link to Redis was down");
+    }
+
+    fn hesitates(&self) -> bool {
+        false
     }
 }

@@ -6,6 +6,7 @@ mod check;
 mod commands;
 mod connect;
 mod entries;
+mod exchange;
 mod fanout;
 mod feed;
 mod health;
@@ -25,6 +26,7 @@ mod session;
 mod settle;
 mod topology;
 mod track;
+mod unanswered;
 mod wire;
 
 use std::sync::Arc;
@@ -40,6 +42,7 @@ use self::feed::JournalFeed;
 use self::live::LiveFeed;
 use self::publish::Publisher;
 use self::topology::Topology;
+use self::unanswered::Unanswered;
 use super::shard::shard_of;
 use super::{Accepted, Broker, BrokerError, Fanout, Feed, Guarantees, PublishError, Recent};
 use crate::config::{BrokerSettings, Delivery};
@@ -68,8 +71,10 @@ pub(super) async fn open(
             check::check(&topology, settings).boxed()
         })
         .await?;
+    let unanswered = Unanswered::default();
     Ok(Arc::new(RedisBroker {
-        publisher: Publisher::start(&topology, settings, &reconnects),
+        publisher: Publisher::start(&topology, settings, &reconnects, unanswered.clone()),
+        unanswered,
         topology,
         commands,
         settings: settings.clone(),
@@ -82,6 +87,7 @@ struct RedisBroker {
     /// For everything but publishing, subscribing and feeding.
     commands: Commands,
     publisher: Publisher,
+    unanswered: Unanswered,
     settings: BrokerSettings,
     metrics: Arc<BrokerMetrics>,
 }
@@ -104,6 +110,7 @@ impl Broker for RedisBroker {
             &self.settings,
             &self.metrics,
             reconnects,
+            &self.unanswered,
             gateway,
         )
         .boxed()

@@ -15,6 +15,7 @@ use tokio::time::{Instant, timeout_at};
 use super::acceptance::{Acceptance, Terms, millis};
 use super::lane::{Content, Lane, Request};
 use super::topology::Topology;
+use super::unanswered::Unanswered;
 use super::{keys, payload};
 use crate::broker::shard::shard_of;
 use crate::broker::{Accepted, PublishError};
@@ -44,6 +45,7 @@ pub(super) struct Publisher {
     /// Tells this process's tokens and ids from all others'.
     process: u64,
     count: AtomicU64,
+    unanswered: Unanswered,
 }
 
 impl Publisher {
@@ -51,6 +53,7 @@ impl Publisher {
         topology: &Topology,
         settings: &BrokerSettings,
         reconnects: &IntCounter,
+        unanswered: Unanswered,
     ) -> Self {
         let terms = Arc::new(Terms::new(settings, topology.is_cluster()));
         // All shards of a lane have one home: on a cluster each moves by itself.
@@ -77,6 +80,7 @@ impl Publisher {
             terms: Arc::clone(&terms),
             process: fastrand::u64(..),
             count: AtomicU64::new(0),
+            unanswered,
         }
     }
 
@@ -128,8 +132,11 @@ impl Publisher {
             series.fail();
             return future::ready(Err(PublishError::Overloaded)).boxed();
         }
+        let waiting = self.unanswered.wait();
         async move {
-            match timeout_at(deadline, answered).await {
+            let answer = timeout_at(deadline, answered).await;
+            drop(waiting);
+            match answer {
                 Ok(Ok(answer)) => answer,
                 _ => Err(PublishError::Unavailable),
             }

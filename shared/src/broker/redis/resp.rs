@@ -18,6 +18,75 @@ pub(super) fn value(octets: &[u8]) -> RedisResult<Option<(Value, usize)>> {
     Ok(reader.value(0)?.map(|value| (value, reader.at)))
 }
 
+/// What a server tells who has subscribed.
+#[derive(Debug, PartialEq)]
+pub(super) enum Told<'a> {
+    /// Something was published on a channel.
+    Message {
+        channel: &'a [u8],
+        payload: &'a [u8],
+    },
+    /// A subscription has begun.
+    Subscribed(&'a [u8]),
+    /// A subscription has ended.
+    Left(&'a [u8]),
+    /// It lives.
+    Pong,
+}
+
+/// Reads what is told at the start of what has come, as [`value`] does.
+///
+/// # Errors
+/// When it is an error of the server's, or not what one sends to who has subscribed.
+pub(super) fn told(octets: &[u8]) -> RedisResult<Option<(Told<'_>, usize)>> {
+    let mut reader = Reader { octets, at: 0 };
+    let Some(line) = reader.line() else {
+        return Ok(None);
+    };
+    let Some(b'*') = line.first() else {
+        let answer = parse_redis_value(&octets[..reader.at])?.extract_error()?;
+        return match answer {
+            Value::SimpleString(text) if text == "PONG" => Ok(Some((Told::Pong, reader.at))),
+            _ => Err(unknown()),
+        };
+    };
+    let count = usize::try_from(integer(&line[1..])?).map_err(|_| unknown())?;
+    let mut parts = [&b""[..]; 4];
+    let parts = parts.get_mut(..count).ok_or_else(unknown)?;
+    for part in parts.iter_mut() {
+        let Some(line) = reader.line() else {
+            return Ok(None);
+        };
+        match (line.first(), line.get(1..)) {
+            (Some(b':'), _) => {}
+            (Some(b'$'), Some(length)) => {
+                // Who ends a subscription to nothing is told of no channel.
+                if let Ok(length) = usize::try_from(integer(length)?) {
+                    let Some(text) = reader.bulk(length) else {
+                        return Ok(None);
+                    };
+                    *part = text;
+                }
+            }
+            _ => return Err(unknown()),
+        }
+    }
+    let told = match *parts {
+        [b"message" | b"smessage", channel, payload] | [b"pmessage", _, channel, payload] => {
+            Told::Message { channel, payload }
+        }
+        [b"subscribe" | b"ssubscribe" | b"psubscribe", channel, _] => Told::Subscribed(channel),
+        [
+            b"unsubscribe" | b"sunsubscribe" | b"punsubscribe",
+            channel,
+            _,
+        ] => Told::Left(channel),
+        [b"pong", _] => Told::Pong,
+        _ => return Err(unknown()),
+    };
+    Ok(Some((told, reader.at)))
+}
+
 struct Reader<'a> {
     octets: &'a [u8],
     at: usize,
@@ -124,6 +193,69 @@ mod tests {
             let followed = [answer, &b":1\r\n"[..]].concat();
             let (_, length) = value(&followed).unwrap().unwrap();
             assert_eq!(length, answer.len());
+        }
+    }
+
+    #[test]
+    fn what_is_told_is_awaited_to_its_last_octet_and_what_follows_stays() {
+        let message = |payload| Told::Message {
+            channel: b"c",
+            payload,
+        };
+        for (octets, expected) in [
+            (
+                &b"*3\r\n$7\r\nmessage\r\n$1\r\nc\r\n$4\r\n\r\n\r\n\r\n"[..],
+                message(b"\r\n\r\n"),
+            ),
+            (
+                b"*3\r\n$8\r\nsmessage\r\n$1\r\nc\r\n$0\r\n\r\n",
+                message(b""),
+            ),
+            (
+                b"*4\r\n$8\r\npmessage\r\n$1\r\n*\r\n$1\r\nc\r\n$1\r\nx\r\n",
+                message(b"x"),
+            ),
+            (
+                b"*3\r\n$9\r\nsubscribe\r\n$1\r\nc\r\n:1\r\n",
+                Told::Subscribed(b"c"),
+            ),
+            (
+                b"*3\r\n$10\r\nssubscribe\r\n$1\r\nc\r\n:1\r\n",
+                Told::Subscribed(b"c"),
+            ),
+            (
+                b"*3\r\n$12\r\nsunsubscribe\r\n$1\r\nc\r\n:0\r\n",
+                Told::Left(b"c"),
+            ),
+            (
+                b"*3\r\n$11\r\nunsubscribe\r\n$-1\r\n:0\r\n",
+                Told::Left(b""),
+            ),
+            (b"*2\r\n$4\r\npong\r\n$0\r\n\r\n", Told::Pong),
+            (b"+PONG\r\n", Told::Pong),
+        ] {
+            for end in 0..octets.len() {
+                assert_eq!(told(&octets[..end]).unwrap(), None, "{end} of {octets:?}");
+            }
+            let followed = [octets, &b"*3\r\n"[..]].concat();
+            assert_eq!(told(&followed).unwrap(), Some((expected, octets.len())));
+        }
+    }
+
+    #[test]
+    fn what_no_server_tells_a_subscriber_is_an_error() {
+        for octets in [
+            &b"-MOVED 1 127.0.0.1:1\r\n"[..],
+            b"+OK\r\n",
+            b":1\r\n",
+            b"*5\r\n",
+            b"*-1\r\n",
+            b"*1\r\n*1\r\n",
+            b"*1\r\n\r\n",
+            b"*2\r\n$7\r\nmessage\r\n$1\r\nc\r\n",
+            b"*2\r\n$4\r\nquit\r\n$0\r\n\r\n",
+        ] {
+            assert!(told(octets).is_err(), "{octets:?}");
         }
     }
 

@@ -1,24 +1,28 @@
 //! One connection with everything subscribed, from its beginning to its loss.
 
-use std::collections::HashSet;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use redis::aio::MultiplexedConnection;
-use redis::{Pipeline, PushInfo, PushKind, RedisError, Value, cmd};
-use tokio_util::sync::CancellationToken;
+use bytes::Buf;
+use redis::{RedisError, RedisResult, cmd};
+use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::connect::Connector;
 use super::keys;
 use super::registry::{Lease, Registry, Room};
+use super::resp::{self, Told};
+use super::wire::{Packed, Wire};
 use crate::broker::BrokerError;
 use crate::message::GatewayId;
+
+/// How often a server is asked for a sign of life.
+const PING_EVERY: Duration = Duration::from_secs(2);
 
 /// How long any answer may take before the connection counts as dead.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// The most channels in one command or pipeline: more would hold up the server.
+/// The most channels that are told together: more would hold up the server.
 const CHUNK: usize = 500;
 
 /// What is subscribed to.
@@ -35,24 +39,42 @@ pub(super) enum Scope {
 /// Takes what a link brings.
 pub(super) trait Listener: Send + Sync + 'static {
     /// What was published on a channel. It must not block.
-    fn heard(&self, channel: &[u8], payload: Bytes);
+    fn heard(&self, channel: &[u8], payload: &[u8]);
 
     /// Something may have been missed, and every subscription is confirmed again.
     fn interrupted(&self);
+
+    /// Whether what has come may be needless once others have had their turn.
+    fn hesitates(&self) -> bool;
 }
 
 /// One connection with everything subscribed.
 pub(super) struct Session {
-    connection: MultiplexedConnection,
+    ear: Ear,
     server: Connector,
     scope: Scope,
     lease: Lease,
-    receiver: Arc<Receiver>,
+}
+
+/// A connection on which something is heard.
+struct Ear {
+    wire: Wire,
+    listener: Arc<dyn Listener>,
+    /// Whether what is published in rooms is handed over.
+    begun: bool,
+}
+
+/// What a server says to what it was told, with the channel.
+#[derive(PartialEq)]
+enum Answer {
+    Subscribed(String),
+    Left(String),
+    Pong,
 }
 
 impl Session {
     /// Makes a connection, takes over the shards, and subscribes to all that they are wanted for.
-    /// Until [`Self::begin`], nothing that is published in a room is handed over.
+    /// Until [`Self::begin`], nothing that is published in one of the registry's rooms is handed over.
     ///
     /// # Errors
     /// [`BrokerError`] when the server does not confirm it all.
@@ -63,29 +85,20 @@ impl Session {
         shards: Vec<u16>,
         listener: &Arc<dyn Listener>,
     ) -> Result<Self, BrokerError> {
-        let receiver = Arc::new(Receiver {
-            listener: Arc::clone(listener),
-            begun: Mutex::new(false),
-            leaving: Mutex::default(),
-            lost: CancellationToken::new(),
-        });
-        let push = {
-            let receiver = Arc::clone(&receiver);
-            move |push: PushInfo| {
-                receiver.receive(push);
-                Ok::<(), redis::aio::SendError>(())
-            }
-        };
-        let connection = server
-            .subscriptions(ANSWER_TIMEOUT, push)
+        let wire = server
+            .wire()
             .await
             .map_err(|error| server.explain(&error))?;
         let mut session = Self {
-            connection,
+            ear: Ear {
+                wire,
+                listener: Arc::clone(listener),
+                // Who hears every room is not told of gaps: nothing has to come before what is heard.
+                begun: matches!(scope, Scope::AllRooms),
+            },
             server: server.clone(),
             scope,
             lease: registry.lease(shards),
-            receiver,
         };
         session.subscribe_own().await?;
         // Not until there is none: in a stampede there is always one more.
@@ -100,46 +113,38 @@ impl Session {
 
     /// From now on everything is handed over; before it, that something may have been missed, if
     /// that is so. A message that went ahead of this would be taken for the next one.
-    pub(super) fn begin(&self, interrupted: bool) {
-        let mut begun = self.receiver.begun();
+    pub(super) fn begin(&mut self, interrupted: bool) {
         if interrupted {
-            self.receiver.listener.interrupted();
+            self.ear.listener.interrupted();
         }
-        *begun = true;
+        self.ear.begun = true;
     }
 
-    /// Waits until there may be something to tell the server.
-    pub(super) async fn changed(&self) {
-        self.lease.changed().await;
-    }
-
-    /// Waits until the connection must be given up.
-    pub(super) fn lost(&self) -> impl Future<Output = ()> + use<> {
-        self.receiver.lost.clone().cancelled_owned()
-    }
-
-    /// Asks the server for a sign of life.
-    ///
-    /// # Errors
-    /// [`BrokerError`] when there is none in time.
-    pub(super) async fn ping(&mut self) -> Result<(), BrokerError> {
-        let answer = self.connection.send_packed_command(&cmd("PING")).await;
-        match answer.and_then(Value::extract_error) {
-            Ok(_) => Ok(()),
-            Err(error) if error.is_timeout() => {
-                let server = self.server.address();
-                let line = format!("Redis at {server} does not answer a ping");
-                Err(BrokerError::Unavailable(line))
+    /// Hands over what is heard and tells the server what changes, until the connection must be given
+    /// up: returns why. A server that is not `probed` may be silent for ever.
+    pub(super) async fn serve(mut self, probed: bool) -> BrokerError {
+        let mut ping = interval(PING_EVERY);
+        ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let done = tokio::select! {
+                error = self.ear.listen() => Err(self.server.explain(&error)),
+                () = self.lease.changed() => self.settle().await,
+                _ = ping.tick(), if probed => self.ping().await,
+            };
+            if let Err(error) = done {
+                return error;
             }
-            Err(error) => Err(self.server.explain(&error)),
         }
+    }
+
+    async fn ping(&mut self) -> Result<(), BrokerError> {
+        let mut ping = Packed::default();
+        ping.add(&cmd("PING"));
+        self.ask(&ping, [Answer::Pong]).await
     }
 
     /// Tells the server all that it does not know yet.
-    ///
-    /// # Errors
-    /// [`BrokerError`] when it does not confirm it all: the session is over.
-    pub(super) async fn settle(&mut self) -> Result<(), BrokerError> {
+    async fn settle(&mut self) -> Result<(), BrokerError> {
         while self.lease.backlog() > 0 {
             self.tell(CHUNK).await?;
         }
@@ -147,19 +152,16 @@ impl Session {
     }
 
     async fn subscribe_own(&mut self) -> Result<(), BrokerError> {
-        let subscribed = match self.scope {
-            Scope::Rooms(gateway) => {
-                let notices = keys::notices(gateway, None);
-                self.connection.subscribe(notices).await
-            }
+        let (command, channels) = match self.scope {
+            Scope::Rooms(gateway) => ("SUBSCRIBE", vec![keys::notices(gateway, None)]),
             Scope::ShardedRooms(gateway) => {
                 let shards = self.lease.shards().iter();
                 let notices = shards.map(|shard| keys::notices(gateway, Some(*shard)));
-                self.each("SSUBSCRIBE", &notices.collect::<Vec<_>>()).await
+                ("SSUBSCRIBE", notices.collect())
             }
-            Scope::AllRooms => self.connection.psubscribe(keys::ALL_ROOMS).await,
+            Scope::AllRooms => ("PSUBSCRIBE", vec![keys::ALL_ROOMS.to_string()]),
         };
-        subscribed.map_err(|error| self.server.explain(&error))
+        self.change(command, channels, Answer::Subscribed).await
     }
 
     async fn tell(&mut self, max: usize) -> Result<(), BrokerError> {
@@ -167,109 +169,107 @@ impl Session {
             let channel = |room: &Room| keys::channel(room.shard, &room.name);
             rooms.iter().map(channel).collect()
         };
-        let sharded = matches!(self.scope, Scope::ShardedRooms(_));
+        let (subscribe, unsubscribe) = match self.scope {
+            Scope::ShardedRooms(_) => ("SSUBSCRIBE", "SUNSUBSCRIBE"),
+            _ => ("SUBSCRIBE", "UNSUBSCRIBE"),
+        };
         let change = self.lease.take(max);
         if !change.add.is_empty() {
             let channels = names(&change.add);
-            let subscribed = if sharded {
-                self.each("SSUBSCRIBE", &channels).await
-            } else {
-                self.connection.subscribe(channels).await
-            };
-            subscribed.map_err(|error| self.server.explain(&error))?;
-            // What the library took for one of the answers may have been no answer.
-            if self.receiver.lost.is_cancelled() {
-                return Err(BrokerError::Unavailable("the connection is lost".into()));
-            }
+            self.change(subscribe, channels, Answer::Subscribed).await?;
             self.lease.confirm(change.add);
         }
         if !change.remove.is_empty() {
             let channels = names(&change.remove);
-            let leaving = channels.iter().map(|channel| channel.clone().into_bytes());
-            self.receiver.leaving().extend(leaving);
-            let dropped = if sharded {
-                self.each("SUNSUBSCRIBE", &channels).await
-            } else {
-                self.connection.unsubscribe(channels).await
-            };
-            dropped.map_err(|error| self.server.explain(&error))?;
+            self.change(unsubscribe, channels, Answer::Left).await?;
         }
         Ok(())
     }
 
-    /// Sends one command for each channel, together: the library cannot tell how many answers one
-    /// for several sharded channels has, which is one when the slot is not here.
-    async fn each(&mut self, command: &str, channels: &[String]) -> Result<(), RedisError> {
-        let mut pipeline = Pipeline::with_capacity(channels.len());
-        for channel in channels {
-            pipeline.cmd(command).arg(channel);
+    /// Sends one command for each channel, together: sharded channels of several slots cannot stand
+    /// in one.
+    async fn change(
+        &mut self,
+        command: &str,
+        channels: Vec<String>,
+        answer: fn(String) -> Answer,
+    ) -> Result<(), BrokerError> {
+        let mut commands = Packed::default();
+        for channel in &channels {
+            commands.add(cmd(command).arg(channel));
         }
-        let answers = self
-            .connection
-            .send_packed_commands(&pipeline, 0, channels.len())
-            .await?;
-        answers
-            .into_iter()
-            .try_for_each(|answer| answer.extract_error().map(drop))
+        self.ask(&commands, channels.into_iter().map(answer)).await
+    }
+
+    /// Sends commands, and hands over what is heard until all of their answers are there.
+    async fn ask(
+        &mut self,
+        commands: &Packed,
+        answers: impl IntoIterator<Item = Answer>,
+    ) -> Result<(), BrokerError> {
+        let answered = async {
+            self.ear.wire.send(commands).await?;
+            for answer in answers {
+                if self.ear.answer().await? != answer {
+                    return Err(unasked());
+                }
+            }
+            Ok(())
+        };
+        match timeout(ANSWER_TIMEOUT, answered).await {
+            Ok(answered) => answered.map_err(|error| self.server.explain(&error)),
+            Err(_) => {
+                let server = self.server.address();
+                let line = format!("Redis at {server} does not answer a subscriber in time");
+                Err(BrokerError::Unavailable(line))
+            }
+        }
     }
 }
 
-impl Drop for Session {
-    /// Nothing that the connection still brings comes after what another one brings.
-    fn drop(&mut self) {
-        *self.receiver.begun() = false;
-    }
-}
-
-/// What takes the server's pushes.
-struct Receiver {
-    listener: Arc<dyn Listener>,
-    /// Whether what is published in rooms is handed over; locked while it is.
-    begun: Mutex<bool>,
-    /// The channels whose subscription was asked to end.
-    leaving: Mutex<HashSet<Vec<u8>>>,
-    lost: CancellationToken,
-}
-
-impl Receiver {
-    fn receive(&self, push: PushInfo) {
-        let mut data = push.data.into_iter();
-        match push.kind {
-            PushKind::Disconnection => self.lost.cancel(),
-            PushKind::Unsubscribe | PushKind::SUnsubscribe => {
-                // A server drops a channel unasked when its slot has gone to another one. The
-                // library takes that for an answer, so that no later answer can be trusted.
-                let Some(Value::BulkString(channel)) = data.next() else {
-                    return;
-                };
-                if !self.leaving().remove(&channel) {
-                    self.lost.cancel();
-                }
-            }
-            PushKind::Message | PushKind::SMessage | PushKind::PMessage => {
-                let pattern = push.kind == PushKind::PMessage;
-                if pattern {
-                    data.next();
-                }
-                let (Some(Value::BulkString(channel)), Some(Value::BulkString(payload))) =
-                    (data.next(), data.next())
-                else {
-                    return;
-                };
-                let begun = self.begun();
-                if *begun || pattern || keys::channel_shard(&channel).is_none() {
-                    self.listener.heard(&channel, payload.into());
-                }
-            }
-            _ => {}
+impl Ear {
+    /// Hands over what is heard, while nothing was asked. Safe to cancel.
+    async fn listen(&mut self) -> RedisError {
+        match self.answer().await {
+            // A server drops a channel unasked when its slot has gone to another one.
+            Ok(_) => unasked(),
+            Err(error) => error,
         }
     }
 
-    fn begun(&self) -> MutexGuard<'_, bool> {
-        self.begun.lock().unwrap_or_else(PoisonError::into_inner)
+    /// The next answer; what is published comes in between. Safe to cancel.
+    async fn answer(&mut self) -> RedisResult<Answer> {
+        loop {
+            while let Some((told, length)) = resp::told(self.wire.incoming())? {
+                let text = |channel| String::from_utf8_lossy(channel).into_owned();
+                let answer = match told {
+                    Told::Message { channel, payload } => {
+                        if self.begun || keys::channel_shard(channel).is_none() {
+                            self.listener.heard(channel, payload);
+                        }
+                        None
+                    }
+                    Told::Subscribed(channel) => Some(Answer::Subscribed(text(channel))),
+                    Told::Left(channel) => Some(Answer::Left(text(channel))),
+                    Told::Pong => Some(Answer::Pong),
+                };
+                self.wire.incoming().advance(length);
+                if let Some(answer) = answer {
+                    return Ok(answer);
+                }
+            }
+            self.wire.receive().await?;
+            if self.listener.hesitates() {
+                tokio::task::yield_now().await;
+            }
+        }
     }
+}
 
-    fn leaving(&self) -> MutexGuard<'_, HashSet<Vec<u8>>> {
-        self.leaving.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+fn unasked() -> RedisError {
+    io::Error::new(
+        io::ErrorKind::InvalidData,
+        "the server says what it was not asked for",
+    )
+    .into()
 }

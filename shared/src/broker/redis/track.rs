@@ -13,8 +13,9 @@ use tokio::time::Instant;
 use super::acceptance::{ACCEPT, Terms, millis};
 use super::connect::{Address, Connector};
 use super::entries;
+use super::exchange::Exchange;
 use super::topology::{Layout, Topology};
-use super::wire::{Packed, Wire};
+use super::wire::Packed;
 use crate::broker::BrokerError;
 
 /// How old what is sent may be when the server comes to it. What an old primary finds in its
@@ -51,7 +52,7 @@ pub(super) struct Track {
 }
 
 struct Link {
-    wire: Wire,
+    exchange: Exchange,
     address: Address,
     name: Option<Name>,
     clock: Option<Clock>,
@@ -143,7 +144,7 @@ impl Track {
     }
 
     async fn prepare(&self, home: &Connector, address: Address) -> RedisResult<Link> {
-        let mut wire = home.wire(self.timeout).await?;
+        let mut exchange = Exchange::new(home.wire().await?, self.timeout);
         let mut preparation = Packed::default();
         // What the old connection still holds would be accepted after what is sent from now on,
         // and in doubt be overtaken. A user who may not do this does without.
@@ -157,12 +158,12 @@ impl Track {
         preparation.add(&cmd("TIME"));
         preparation.add(cmd("SCRIPT").arg("LOAD").arg(ACCEPT));
         let mut answers = Vec::with_capacity(preparation.count());
-        wire.exchange(&preparation, &mut answers).await?;
+        exchange.batch(&preparation, &mut answers).await?;
         answers.pop().unwrap_or(Value::Nil).extract_error()?;
         Ok(Link {
             clock: answers.pop().and_then(|time| Clock::parse(&time)),
             name: answers.pop().and_then(|info| Name::parse(&info)),
-            wire,
+            exchange,
             address,
             following: BTreeSet::new(),
             followed: Instant::now(),
@@ -207,7 +208,7 @@ impl Track {
         let mut answers = Vec::with_capacity(batch.count());
         let exchanged = tokio::select! {
             biased;
-            exchanged = link.wire.exchange(&batch, &mut answers) => {
+            exchanged = link.exchange.batch(&batch, &mut answers) => {
                 exchanged.map_err(|error| error.to_string())
             }
             () = moved(self.layouts.clone(), self.shard, &link.address) => {

@@ -1,26 +1,20 @@
-//! A connection for commands that whoever uses it drives. The client library's has a task of its
-//! own, so that each command wakes three; here the answer wakes the one that waits for it.
+//! A connection that whoever uses it drives. The client library's has a task of its own, so that
+//! each command wakes three; here the answer wakes the one that waits for it.
 
 use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
-use std::time::Duration;
 
-use bytes::{Buf, BytesMut};
+use bytes::BytesMut;
 use futures_util::future::select_ok;
 use redis::aio::MultiplexedConnection;
-use redis::{
-    AsyncConnectionConfig, Cmd, ConnectionAddr, ConnectionInfo, ErrorKind, RedisResult, Value,
-};
+use redis::{AsyncConnectionConfig, Cmd, ConnectionAddr, ConnectionInfo, ErrorKind, RedisResult};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, RootCertStore};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::{TcpStream, lookup_host};
-use tokio::time::{Instant, Sleep, sleep};
 use tokio_rustls::TlsConnector;
-
-use super::resp;
 
 /// What is read at a time, in octets, and what is kept for it.
 const READ: usize = 8 << 10;
@@ -57,11 +51,6 @@ impl Packed {
 pub(super) struct Wire {
     stream: Stream,
     incoming: BytesMut,
-    /// How long it may be silent.
-    timeout: Duration,
-    /// Ends not later than the answer's time. It is set anew only when it has ended too early, which
-    /// costs less than a timer for each command.
-    alarm: Pin<Box<Sleep>>,
 }
 
 type Stream = Box<dyn Duplex>;
@@ -74,7 +63,7 @@ impl Wire {
     ///
     /// # Errors
     /// [`redis::RedisError`] as the library's own connections give it.
-    pub(super) async fn open(info: &ConnectionInfo, timeout: Duration) -> RedisResult<Self> {
+    pub(super) async fn open(info: &ConnectionInfo) -> RedisResult<Self> {
         let stream = Lent(Arc::new(Mutex::new(Some(connect(info).await?))));
         let config = AsyncConnectionConfig::new();
         let settings = info.redis_settings();
@@ -84,61 +73,37 @@ impl Wire {
         let stream = stream.lock().take().ok_or_else(closed)?;
         Ok(Self {
             stream,
-            incoming: BytesMut::with_capacity(READ),
-            timeout,
-            alarm: Box::pin(sleep(timeout)),
+            incoming: BytesMut::new(),
         })
     }
 
-    /// Sends commands, and adds their answers to `answers` as they come.
+    /// Sends commands. Nothing bounds how long that takes.
     ///
     /// # Errors
-    /// When the connection breaks or is silent for too long. It cannot be used any more then, and
-    /// neither when this was not awaited to its end.
-    pub(super) async fn exchange(
-        &mut self,
-        commands: &Packed,
-        answers: &mut Vec<Value>,
-    ) -> RedisResult<()> {
-        let Self {
-            stream,
-            incoming,
-            timeout,
-            alarm,
-        } = self;
-        let expected = answers.len() + commands.count;
-        let deadline = Instant::now() + *timeout;
-        let answered = async {
-            stream.write_all(&commands.octets).await?;
-            stream.flush().await?;
-            while answers.len() < expected {
-                if let Some((value, length)) = resp::value(incoming)? {
-                    incoming.advance(length);
-                    answers.push(value);
-                    continue;
-                }
-                incoming.reserve(READ);
-                if stream.read_buf(incoming).await? == 0 {
-                    return Err(closed());
-                }
-            }
-            if incoming.is_empty() && incoming.capacity() > KEPT {
-                *incoming = BytesMut::with_capacity(READ);
-            }
-            Ok(())
-        };
-        let late = async {
-            alarm.as_mut().await;
-            while Instant::now() < deadline {
-                alarm.as_mut().reset(deadline);
-                alarm.as_mut().await;
-            }
-        };
-        tokio::select! {
-            biased;
-            answered = answered => answered,
-            () = late => Err(io::Error::new(io::ErrorKind::TimedOut, "there is no answer in time").into()),
+    /// When the connection breaks.
+    pub(super) async fn send(&mut self, commands: &Packed) -> RedisResult<()> {
+        self.stream.write_all(&commands.octets).await?;
+        Ok(self.stream.flush().await?)
+    }
+
+    /// Waits until more has come. Safe to cancel.
+    ///
+    /// # Errors
+    /// When the connection breaks.
+    pub(super) async fn receive(&mut self) -> RedisResult<()> {
+        if self.incoming.is_empty() && self.incoming.capacity() > KEPT {
+            self.incoming = BytesMut::new();
         }
+        self.incoming.reserve(READ);
+        if self.stream.read_buf(&mut self.incoming).await? == 0 {
+            return Err(closed());
+        }
+        Ok(())
+    }
+
+    /// What has come and was not taken.
+    pub(super) fn incoming(&mut self) -> &mut BytesMut {
+        &mut self.incoming
     }
 }
 
