@@ -4,28 +4,28 @@
 --
 -- KEYS  1 the shard's journal, 2 the id up to which it has been published
 -- ARGV  1 PUBLISH, or SPUBLISH where channels are sharded; 2 what a room's channel begins with,
---       3 the id up to which, 4 the id from which, where nothing has been published before
+--       3 the id up to which
 --
 -- A Redis whose memory is full lets this pass: a persister that could not publish would not store,
 -- and nobody else makes room.
 --
--- What the store has already is not in the journal any more: whoever stores publishes first.
+-- What the store has already is not in the journal any more: whoever stores publishes first. Where
+-- nothing has been published so yet, it begins with the journal: another's may lie before one's own.
 
 local function stamp(id)
   local ms, seq = string.match(id, '^(%d+)-(%d+)$')
   return tonumber(ms), tonumber(seq)
 end
 
-local from = redis.call('GET', KEYS[2])
-if from then
-  local ms, seq = stamp(from)
+local from = '-'
+local newest = redis.call('GET', KEYS[2])
+if newest then
+  local ms, seq = stamp(newest)
   local to_ms, to_seq = stamp(ARGV[3])
   if ms > to_ms or (ms == to_ms and seq >= to_seq) then
     return 0
   end
-  from = '(' .. from
-else
-  from = ARGV[4]
+  from = '(' .. newest
 end
 -- Before anything is published: a server that takes no writes fails here.
 redis.call('SET', KEYS[2], ARGV[3])

@@ -18,9 +18,8 @@ use crate::message::Stamp;
 /// Short enough to be sent along each time.
 const ANNOUNCE: &str = include_str!("announce.lua");
 
-/// Publishes everything of a shard's journal from `first` to `last` that has not been.
-pub(super) fn announce(publish: &str, shard: u16, first: Stamp, last: Stamp) -> Cmd {
-    let id = |stamp: Stamp| format!("{}-{}", stamp.ms, stamp.seq);
+/// Publishes everything of a shard's journal up to `last` that has not been.
+pub(super) fn announce(publish: &str, shard: u16, last: Stamp) -> Cmd {
     cmd("EVAL")
         .arg(ANNOUNCE)
         .arg(2)
@@ -28,8 +27,7 @@ pub(super) fn announce(publish: &str, shard: u16, first: Stamp, last: Stamp) -> 
         .arg(keys::announced(shard))
         .arg(publish)
         .arg(keys::channels(shard))
-        .arg(id(last))
-        .arg(id(first))
+        .arg(format!("{}-{}", last.ms, last.seq))
         .take()
 }
 
@@ -42,11 +40,9 @@ pub(super) async fn read(
 ) -> BTreeSet<usize> {
     let publish = keys::publish(sharded);
     let announcements = read.iter().filter_map(|(shard, entries)| {
-        let mut stamps = entries.iter().filter_map(|entry| entry.stamp);
-        let first = stamps.next()?;
-        let last = stamps.next_back().unwrap_or(first);
+        let last = entries.iter().rev().find_map(|entry| entry.stamp)?;
         let shard = *shard as u16;
-        Some((shard, announce(publish, shard, first, last)))
+        Some((shard, announce(publish, shard, last)))
     });
     let announcements: Vec<_> = announcements.collect();
     let shards: Vec<u16> = announcements.iter().map(|(shard, _)| *shard).collect();

@@ -315,24 +315,21 @@ impl Driver {
 
     /// Shows what was accepted, now that replicas have it. Whoever is answered may read it.
     async fn announce(&mut self, outcomes: &[Outcome]) -> bool {
-        let mut accepted = BTreeMap::<u16, (Stamp, Stamp)>::new();
+        let mut accepted = BTreeMap::<u16, Stamp>::new();
         for (queued, outcome) in self.batch.iter().zip(outcomes) {
             if let Outcome::Answered(Ok(Accepted { id, .. })) = outcome
                 && let Content::Message(_) = queued.request.content
             {
-                let stamp = id.stamp();
-                let (first, last) =
-                    (accepted.entry(queued.request.shard)).or_insert((stamp, stamp));
-                *first = stamp.min(*first);
-                *last = stamp.max(*last);
+                let last = accepted.entry(queued.request.shard).or_insert(id.stamp());
+                *last = id.stamp().max(*last);
             }
         }
         if accepted.is_empty() {
             return true;
         }
         let mut commands = Packed::default();
-        for (shard, (first, last)) in accepted {
-            commands.add(&announce(self.terms.publish, shard, first, last));
+        for (shard, last) in accepted {
+            commands.add(&announce(self.terms.publish, shard, last));
         }
         let sent = self.track.send(commands, false).await;
         if let Some(reason) = sent.failure {

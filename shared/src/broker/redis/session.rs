@@ -186,8 +186,8 @@ impl Session {
         Ok(())
     }
 
-    /// Sends one command for each channel, together: sharded channels of several slots cannot stand
-    /// in one.
+    /// Sends one command for all channels, or one for each: sharded channels of several slots cannot
+    /// stand in one.
     async fn change(
         &mut self,
         command: &str,
@@ -195,8 +195,13 @@ impl Session {
         answer: fn(String) -> Answer,
     ) -> Result<(), BrokerError> {
         let mut commands = Packed::default();
-        for channel in &channels {
-            commands.add(cmd(command).arg(channel));
+        match self.scope {
+            Scope::ShardedRooms(_) => {
+                for channel in &channels {
+                    commands.add(cmd(command).arg(channel));
+                }
+            }
+            _ => commands.add(cmd(command).arg(&channels)),
         }
         self.ask(&commands, channels.into_iter().map(answer)).await
     }

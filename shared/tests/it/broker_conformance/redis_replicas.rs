@@ -105,6 +105,26 @@ async fn what_replicas_do_not_have_is_heard_by_nobody() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_another_has_not_shown_yet_is_heard_before_ones_own() {
+    let mut backend = with_a_replica().await;
+    let broker = backend.broker().await;
+    let mut fanout = broker.open_fanout(GatewayId::random()).await.unwrap();
+    fanout.subscriber.subscribe(room("a")).await.unwrap();
+    let late = broker_with(&backend, |settings| {
+        settings.publish_timeout = Duration::from_millis(500);
+    })
+    .await;
+    let answer = late.publish(draft("a", 1)).await;
+    assert_eq!(answer, Err(PublishError::Unavailable));
+    let _replica = replica_of(backend.redis()).await;
+    let own = accept(&broker, draft("a", 2)).await;
+    let first = message(&mut fanout.events).await;
+    assert!(first.id < own);
+    let next = message(&mut fanout.events).await;
+    assert_eq!((next.id, next.prev), (own, Some(first.id)));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_gateway_could_not_show_before_it_died_is_heard_when_it_is_stored() {
     let mut backend = with_a_replica().await;
     let listening = backend.broker().await;
