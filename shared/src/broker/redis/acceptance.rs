@@ -3,8 +3,9 @@
 use std::mem;
 use std::time::Duration;
 
-use redis::{Cmd, Script, Value};
+use redis::{Script, Value};
 
+use super::packed::Packed;
 use super::{keys, payload};
 use crate::broker::IDEMPOTENCY_WINDOW;
 use crate::config::{BrokerSettings, Delivery, Protection};
@@ -13,8 +14,8 @@ use crate::message::{Draft, RoomName, Stamp};
 /// The script that accepts a message; each connection loads it.
 pub(super) const ACCEPT: &str = include_str!("accept.lua");
 
-/// About the octets of a command's other arguments.
-const NUMBERS: usize = 320;
+/// The words of a command that has to come after none.
+const WORDS: usize = 22;
 
 /// The script counts in floating point, which is exact up to here.
 const EXACT: u64 = 1 << 53;
@@ -26,9 +27,10 @@ pub(super) struct Terms {
     pub(super) publish: &'static str,
     /// How many replicas must have a message before it is accepted, at least; 0 is not to wait.
     pub(super) replicas: u8,
-    journal_max: usize,
-    recent_max: usize,
-    recent_ttl: Duration,
+    journal_max: u64,
+    recent_max: u64,
+    /// In milliseconds.
+    recent_ttl: u64,
     /// As long as this process may repeat a publish.
     token_ttl: Duration,
     /// Off only to show what it is worth: without it every attempt is as if it were the first.
@@ -81,9 +83,9 @@ impl Terms {
             script: Script::new(ACCEPT).get_hash().to_string(),
             publish: keys::publish(sharded && settings.delivery == Delivery::AtLeastOnce),
             replicas: settings.wanted_replicas(),
-            journal_max: share.max(1),
-            recent_max: settings.recent_max.max(1),
-            recent_ttl: settings.recent_ttl,
+            journal_max: share.max(1) as u64,
+            recent_max: settings.recent_max.max(1) as u64,
+            recent_ttl: millis(settings.recent_ttl),
             token_ttl: 2 * settings.publish_timeout,
             knows_itself: !settings.without.has(Protection::PublishToken),
         }
@@ -133,40 +135,49 @@ impl Acceptance {
         &self.key
     }
 
-    /// The command of one attempt. `after` is the key of the one that it has to come after, `until`
-    /// the server's time after which it is too late.
-    pub(super) fn command(&self, terms: &Terms, after: Option<&str>, until: Option<u64>) -> Cmd {
-        let texts = self.room.as_str().len() * 3 + self.key.len() + after.map_or(0, str::len);
-        let mut command = Cmd::with_capacity(24, self.payload.len() + texts + NUMBERS);
+    /// Adds the command of one attempt. `after` is the key of the one that it has to come after,
+    /// `until` the server's time after which it is too late.
+    pub(super) fn pack(
+        &self,
+        terms: &Terms,
+        after: Option<&str>,
+        until: Option<u64>,
+        commands: &mut Packed,
+    ) {
+        let waits = terms.replicas > 0;
+        let had = self.had.as_ref();
+        let mut command = commands.begin(WORDS + usize::from(after.is_some()));
         command
-            .arg("EVALSHA")
-            .arg(&terms.script)
-            .arg(3 + usize::from(after.is_some()))
-            .arg(keys::journal(self.shard))
-            .arg(keys::recent(self.shard, &self.room))
-            .arg(&self.key)
-            .arg(after)
-            .arg(if terms.replicas > 0 {
-                ""
-            } else {
-                terms.publish
-            })
-            .arg(keys::channel(self.shard, &self.room))
-            .arg(self.room.as_str())
-            .arg(&self.payload)
-            .arg(&self.notify)
-            .arg(self.least.ms)
-            .arg(self.least.seq)
-            .arg(terms.journal_max)
-            .arg(terms.recent_max)
-            .arg(millis(terms.recent_ttl))
-            .arg(millis(self.kept))
-            .arg(&self.token)
-            .arg(u8::from(terms.replicas > 0))
-            .arg(until.map(|ms| ms.to_string()).unwrap_or_default())
-            .arg(self.had.as_ref().map_or(&[][..], |had| &had.id))
-            .arg(self.had.as_ref().map_or(&[][..], |had| &had.prev));
+            .word("EVALSHA")
+            .word(&terms.script)
+            .number(3 + u64::from(after.is_some()))
+            .word(keys::journal(self.shard))
+            .word(keys::recent(self.shard, &self.room))
+            .word(&self.key);
+        if let Some(after) = after {
+            command.word(after);
+        }
         command
+            .word(if waits { "" } else { terms.publish })
+            .word(keys::channel(self.shard, &self.room))
+            .word(self.room.as_str())
+            .word(&self.payload)
+            .word(&self.notify)
+            .number(self.least.ms)
+            .number(self.least.seq)
+            .number(terms.journal_max)
+            .number(terms.recent_max)
+            .number(terms.recent_ttl)
+            .number(millis(self.kept))
+            .word(&self.token)
+            .number(u64::from(waits));
+        match until {
+            Some(until) => command.number(until),
+            None => command.word(""),
+        };
+        command
+            .word(had.map_or(&[][..], |had| &had.id))
+            .word(had.map_or(&[][..], |had| &had.prev));
     }
 
     /// Takes a name that no attempt had before, so that the next one is not known again.

@@ -8,8 +8,9 @@ use bytes::Buf;
 use redis::{RedisResult, Value};
 use tokio::time::{Instant, Sleep, sleep};
 
+use super::packed::Packed;
 use super::resp;
-use super::wire::{Packed, Wire};
+use super::wire::Wire;
 
 /// A connection for commands that is silent for a bounded time.
 pub(super) struct Exchange {

@@ -19,22 +19,22 @@ pub(super) const PROBE: &str = "rc:probe";
 
 /// The shard's stream of what is not stored yet.
 pub(super) fn journal(shard: u16) -> String {
-    format!("rc:{{{shard}}}:journal")
+    of_shard(shard, "journal", "")
 }
 
 /// The room's stream of its newest messages.
 pub(super) fn recent(shard: u16, room: &RoomName) -> String {
-    format!("rc:{{{shard}}}:recent:{room}")
+    of_shard(shard, "recent:", room.as_str())
 }
 
 /// Up to where the shard's journal has been published, where that waits for replicas.
 pub(super) fn announced(shard: u16) -> String {
-    format!("rc:{{{shard}}}:announced")
+    of_shard(shard, "announced", "")
 }
 
 /// The room's channel.
 pub(super) fn channel(shard: u16, room: &RoomName) -> String {
-    format!("{}{room}", channels(shard))
+    of_shard(shard, "room:", room.as_str())
 }
 
 /// What publishes to them.
@@ -44,7 +44,7 @@ pub(super) fn publish(sharded: bool) -> &'static str {
 
 /// What every room's channel begins with.
 pub(super) fn channels(shard: u16) -> String {
-    format!("rc:{{{shard}}}:room:")
+    of_shard(shard, "room:", "")
 }
 
 /// The shard of a room channel; `None` when it is something else.
@@ -72,7 +72,7 @@ pub(super) fn idempotency(
     sender: &UserName,
     key: &IdempotencyKey,
 ) -> String {
-    let mut name = format!("rc:{{{shard}}}:idem:");
+    let mut name = of_shard(shard, "idem:", "");
     escape(&mut name, room.as_str());
     name.push(':');
     escape(&mut name, sender.as_str());
@@ -84,21 +84,29 @@ pub(super) fn idempotency(
 /// Where the id is kept that a publish without a key was given, under the publish's own token.
 /// No user has an empty name, so that it meets no sender's key.
 pub(super) fn token(shard: u16, room: &RoomName, token: &str) -> String {
-    let mut name = format!("rc:{{{shard}}}:idem:");
+    let mut name = of_shard(shard, "idem:", "");
     escape(&mut name, room.as_str());
     let _ = write!(name, "::{token}");
     name
 }
 
+fn of_shard(shard: u16, kind: &str, name: &str) -> String {
+    ["rc:{", itoa::Buffer::new().format(shard), "}:", kind, name].concat()
+}
+
 /// Keeps the components of a key apart: a colon inside one is `%3A`, a percent sign `%25`.
 fn escape(name: &mut String, component: &str) {
-    for character in component.chars() {
-        match character {
-            ':' => name.push_str("%3A"),
-            '%' => name.push_str("%25"),
-            other => name.push(other),
-        }
+    let mut rest = component;
+    while let Some(at) = rest.find([':', '%']) {
+        name.push_str(&rest[..at]);
+        name.push_str(if rest.as_bytes()[at] == b':' {
+            "%3A"
+        } else {
+            "%25"
+        });
+        rest = &rest[at + 1..];
     }
+    name.push_str(rest);
 }
 
 #[cfg(test)]

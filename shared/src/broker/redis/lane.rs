@@ -14,9 +14,9 @@ use tracing::{debug, info, warn};
 use super::acceptance::{Acceptance, Terms};
 use super::announce::announce;
 use super::outcome::{self, Outcome};
+use super::packed::Packed;
 use super::topology::Topology;
 use super::track::{Sent, Track};
-use super::wire::Packed;
 use crate::backoff::Backoff;
 use crate::broker::{Accepted, PublishError};
 use crate::message::{MessageId, RoomName, Series, Stamp};
@@ -230,7 +230,7 @@ impl Driver {
                 Content::Message(acceptance) => {
                     let place = (request.series.identity(), request.shard);
                     let after = before.insert(place, acceptance.key());
-                    commands.add(&acceptance.command(&self.terms, after, until));
+                    acceptance.pack(&self.terms, after, until, &mut commands);
                 }
             }
         }

@@ -16,6 +16,7 @@ mod lasting;
 mod link;
 mod live;
 mod outcome;
+mod packed;
 mod payload;
 mod publish;
 mod reap;

@@ -14,12 +14,23 @@ use crate::message::{
     Draft, GatewayId, Headers, IdempotencyKey, Message, MessageId, RoomName, Stamp, UserName,
 };
 
+/// A document in which nothing is.
+const EMPTY: &[u8] = &[5, 0, 0, 0, 0];
+
+/// About what a document takes beside its headers and its body, and a header beside its texts.
+const NAMES: usize = 384;
+const PAIR: usize = 32;
+
 /// Encodes what the sender gave.
 ///
 /// The gateway to notify lies beside the payload in a journal; where there is none, `notify` puts
 /// it inside.
 pub(super) fn encode(draft: &Draft, notify: Option<GatewayId>) -> Vec<u8> {
-    let mut document = RawDocumentBuf::new();
+    let headers = draft.headers.iter();
+    let headers: usize = headers.map(|(k, v)| PAIR + k.len() + v.len()).sum();
+    let mut octets = Vec::with_capacity(NAMES + headers + draft.body.len());
+    octets.extend_from_slice(EMPTY);
+    let mut document = RawDocumentBuf::from_bytes(octets).expect("it is an empty document");
     document.append(cstr!("room"), draft.room.as_str());
     document.append(cstr!("sender"), draft.sender.as_str());
     if let Some(content_type) = &draft.content_type {

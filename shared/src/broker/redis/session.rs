@@ -10,9 +10,10 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::connect::Connector;
 use super::keys;
+use super::packed::Packed;
 use super::registry::{Lease, Registry, Room};
 use super::resp::{self, Told};
-use super::wire::{Packed, Wire};
+use super::wire::Wire;
 use crate::broker::BrokerError;
 use crate::message::GatewayId;
 

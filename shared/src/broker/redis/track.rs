@@ -14,8 +14,8 @@ use super::acceptance::{ACCEPT, Terms, millis};
 use super::connect::{Address, Connector};
 use super::entries;
 use super::exchange::Exchange;
+use super::packed::Packed;
 use super::topology::{Layout, Topology};
-use super::wire::Packed;
 use crate::broker::BrokerError;
 
 /// How old what is sent may be when the server comes to it. What an old primary finds in its

@@ -9,43 +9,18 @@ use std::task::{Context, Poll};
 use bytes::BytesMut;
 use futures_util::future::select_ok;
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Cmd, ConnectionAddr, ConnectionInfo, ErrorKind, RedisResult};
+use redis::{AsyncConnectionConfig, ConnectionAddr, ConnectionInfo, ErrorKind, RedisResult};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, RootCertStore};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::{TcpStream, lookup_host};
 use tokio_rustls::TlsConnector;
 
+use super::packed::Packed;
+
 /// What is read at a time, in octets, and what is kept for it.
 const READ: usize = 8 << 10;
 const KEPT: usize = 64 << 10;
-
-/// Commands as they are sent.
-#[derive(Default)]
-pub(super) struct Packed {
-    octets: Vec<u8>,
-    count: usize,
-}
-
-impl Packed {
-    /// Has room for about so many octets.
-    pub(super) fn with_capacity(octets: usize) -> Self {
-        Self {
-            octets: Vec::with_capacity(octets),
-            count: 0,
-        }
-    }
-
-    pub(super) fn add(&mut self, command: &Cmd) {
-        command.write_packed_command(&mut self.octets);
-        self.count += 1;
-    }
-
-    /// How many commands they are.
-    pub(super) fn count(&self) -> usize {
-        self.count
-    }
-}
 
 /// The connection.
 pub(super) struct Wire {
@@ -82,7 +57,7 @@ impl Wire {
     /// # Errors
     /// When the connection breaks.
     pub(super) async fn send(&mut self, commands: &Packed) -> RedisResult<()> {
-        self.stream.write_all(&commands.octets).await?;
+        self.stream.write_all(commands.octets()).await?;
         Ok(self.stream.flush().await?)
     }
 
