@@ -3,6 +3,7 @@
 
 use std::fmt::Write;
 
+use super::payload;
 use crate::message::{GatewayId, IdempotencyKey, RoomName, UserName};
 
 /// The consumer group of the persisters.
@@ -49,11 +50,11 @@ pub(super) fn channels(shard: u16) -> String {
 
 /// The shard of a room channel; `None` when it is something else.
 pub(super) fn channel_shard(channel: &[u8]) -> Option<u16> {
-    let (shard, _) = std::str::from_utf8(channel)
-        .ok()?
-        .strip_prefix("rc:{")?
-        .split_once("}:room:")?;
-    shard.parse().ok()
+    let (shard, rest) = payload::number(channel.strip_prefix(b"rc:{")?)?;
+    rest.starts_with(b"}:room:")
+        .then_some(shard)?
+        .try_into()
+        .ok()
 }
 
 /// The channel on which a gateway hears what is stored. Sharded channels cannot be published by

@@ -143,11 +143,22 @@ pub(super) fn heard(shard: u16, bytes: &Bytes) -> Result<(Message, Option<Gatewa
 
 /// Reads a stream entry's id, `MS-SEQ`.
 pub(super) fn stamp(id: &[u8]) -> Option<Stamp> {
-    let (ms, seq) = std::str::from_utf8(id).ok()?.split_once('-')?;
-    Some(Stamp {
-        ms: ms.parse().ok()?,
-        seq: seq.parse().ok()?,
-    })
+    let (ms, rest) = number(id)?;
+    let (seq, rest) = number(rest.strip_prefix(b"-")?)?;
+    rest.is_empty().then_some(Stamp { ms, seq })
+}
+
+/// Reads a number's digits, of which there is one at least, and what follows them.
+pub(super) fn number(octets: &[u8]) -> Option<(u64, &[u8])> {
+    let digits = octets.iter().take_while(|octet| octet.is_ascii_digit());
+    let mut number = 0_u64;
+    let mut count = 0;
+    for digit in digits {
+        number = number.checked_mul(10)?;
+        number = number.checked_add(u64::from(digit - b'0'))?;
+        count += 1;
+    }
+    (count > 0).then(|| (number, &octets[count..]))
 }
 
 fn text<'a>(name: &str, value: RawBsonRef<'a>) -> Result<&'a str, String> {
@@ -194,6 +205,26 @@ mod tests {
         assert_eq!(message.headers, draft.headers);
         assert_eq!(message.body, draft.body);
         assert_eq!((message.prev, notify), (None, None));
+    }
+
+    #[test]
+    fn a_stamp_is_two_numbers_that_fit() {
+        let largest = format!("{0}-{0}", u64::MAX);
+        for (text, expected) in [
+            ("0-0", Some((0, 0))),
+            ("1790000000000-17", Some((1_790_000_000_000, 17))),
+            (&largest, Some((u64::MAX, u64::MAX))),
+            ("18446744073709551616-0", None),
+            ("1", None),
+            ("1-", None),
+            ("-1", None),
+            ("1-2-3", None),
+            ("+1-2", None),
+            ("1- 2", None),
+        ] {
+            let read = stamp(text.as_bytes()).map(|stamp| (stamp.ms, stamp.seq));
+            assert_eq!(read, expected, "{text}");
+        }
     }
 
     #[test]
