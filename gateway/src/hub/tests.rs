@@ -1,5 +1,6 @@
-use std::future::ready;
+use std::future::{poll_fn, ready};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -231,7 +232,7 @@ async fn members_are_told_of_a_gap_that_cannot_be_read_and_who_comes_after_begin
     let hub = &world.hub;
     world.publish(room(0)).await;
     world.settle().await;
-    let (first, _deliveries) = outbox(1 << 20, Arc::clone(&world.metrics.gateway));
+    let (first, mut deliveries) = outbox(1 << 20, Arc::clone(&world.metrics.gateway));
     let membership = world.enter(room(0), &first).await;
     for _ in 0..3 {
         world.publish(room(0)).await;
@@ -241,7 +242,8 @@ async fn members_are_told_of_a_gap_that_cannot_be_read_and_who_comes_after_begin
     assert!(missed_from.is_some());
     world.fail(true);
     hub.repair_all();
-    assert_eq!(first.until_cut().await, CloseReason::GapUnrepaired);
+    let reason = poll_fn(|cx| deliveries.poll_cut(cx)).await;
+    assert_eq!(reason, CloseReason::GapUnrepaired);
     assert_eq!(world.metrics.gateway.gaps_unrepaired.get(), 1);
 
     world.fail(false);
@@ -306,16 +308,14 @@ async fn members_that_read_on_are_not_cut_off_by_a_gap_that_is_longer_than_their
         world.settle().await;
     }
     world.hub.repair_all();
-    let read = async {
-        for _ in 0..6 * 90 {
-            // 4 MB/s of the large ones.
-            sleep(Duration::from_millis(5)).await;
-            deliveries.next().await;
-        }
-    };
-    tokio::select! {
-        () = read => {}
-        reason = outbox.until_cut() => panic!("{reason:?}"),
+    for _ in 0..6 * 90 {
+        // 4 MB/s of the large ones.
+        sleep(Duration::from_millis(5)).await;
+        poll_fn(|cx| match deliveries.poll_cut(cx) {
+            Poll::Ready(reason) => panic!("{reason:?}"),
+            Poll::Pending => deliveries.poll_next(cx),
+        })
+        .await;
     }
     assert_eq!(world.metrics.gateway.gaps_repaired.get(), 1);
     drop(member);
