@@ -16,7 +16,10 @@ use tokio::time::sleep;
 
 use super::*;
 use crate::close::CloseReason;
+use crate::config::ReceiptAfter;
 use crate::outbox::{Outbox, outbox};
+use crate::publish::Publisher;
+use crate::receipts::Receipts;
 use crate::session::output::Slot;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -173,19 +176,7 @@ impl World {
     }
 
     async fn publish_sized(&self, room: RoomName, octets: usize) {
-        let draft = Draft {
-            room,
-            sender: UserName::parse("kim").unwrap(),
-            content_type: None,
-            headers: Vec::new(),
-            body: Bytes::from(vec![b'x'; octets]),
-            idempotency_key: None,
-            newer_than: None,
-            notify: None,
-            series: Series::default(),
-            ephemeral: false,
-        };
-        self.broker.publish(draft).await.unwrap();
+        self.broker.publish(draft(room, octets)).await.unwrap();
     }
 
     /// Takes everything out of the journal and stores it.
@@ -219,6 +210,21 @@ impl World {
         let membership = self.hub.join(room, address, member);
         membership.confirmed().await.unwrap();
         membership
+    }
+}
+
+fn draft(room: RoomName, octets: usize) -> Draft {
+    Draft {
+        room,
+        sender: UserName::parse("kim").unwrap(),
+        content_type: None,
+        headers: Vec::new(),
+        body: Bytes::from(vec![b'x'; octets]),
+        idempotency_key: None,
+        newer_than: None,
+        notify: None,
+        series: Series::default(),
+        ephemeral: false,
     }
 }
 
@@ -400,4 +406,36 @@ async fn who_comes_back_after_the_same_message_shares_a_reading_that_has_not_beg
         35,
         "the second may have joined its room since the first began"
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_ephemeral_message_whose_sender_has_gone_holds_up_nothing() {
+    let world = World::new(SECOND).await;
+    world.publish(room(0)).await;
+    world.settle().await;
+    let (outbox, mut deliveries) = outbox(1 << 20, Arc::clone(&world.metrics.gateway));
+    let member = world.enter(room(0), &outbox).await;
+    let receipts = Receipts::new(SECOND, Arc::clone(&world.metrics.gateway));
+    let publisher = Publisher {
+        broker: Arc::clone(&world.broker),
+        gateway: GatewayId::random(),
+        receipts: Arc::new(receipts),
+        hub: Arc::clone(&world.hub),
+        metrics: Arc::clone(&world.metrics.gateway),
+    };
+    let whisper = Draft {
+        ephemeral: true,
+        ..draft(room(0), 2)
+    };
+    let whispering = publisher.accept(whisper, ReceiptAfter::Accepted);
+    let accepted = world.broker.publish(draft(room(0), 2)).await.unwrap();
+    let message = draft(room(0), 2).accepted(accepted.id, accepted.prev);
+    world.hub.answered(&message);
+    assert!(deliveries.try_next().is_none(), "it would overtake it");
+    // As with its connection.
+    drop(whispering);
+    world.hub.answered(&message);
+    let shown = deliveries.try_next().map(|next| next.encoded.id);
+    assert_eq!(shown, Some(message.id));
+    drop(member);
 }
