@@ -4,6 +4,8 @@
 //! frames leave in one write and bounds what is buffered; it reads only while the session wants
 //! input.
 
+#[cfg(test)]
+mod tests;
 mod turn;
 
 use std::pin::pin;

@@ -49,13 +49,23 @@ struct Seat {
     joined: OnceCell<()>,
 }
 
-/// An ephemeral message on its way to a room that has members here.
-pub(crate) struct Whisper(Arc<Seat>);
+/// An ephemeral message on its way to a room that has members here. Dropping it says that nobody waits for
+/// its answer any more.
+pub(crate) struct Whisper {
+    seat: Arc<Seat>,
+    accepted: Option<MessageId>,
+}
 
 impl Whisper {
     /// The broker has answered: the id, where it was accepted.
-    pub(crate) fn answered(self, id: Option<MessageId>) {
-        self.0.room().whispers.answered(id);
+    pub(crate) fn answered(mut self, id: Option<MessageId>) {
+        self.accepted = id;
+    }
+}
+
+impl Drop for Whisper {
+    fn drop(&mut self) {
+        self.seat.room().whispers.answered(self.accepted);
     }
 }
 
@@ -159,7 +169,10 @@ impl Hub {
     pub(crate) fn whisper(&self, name: &RoomName) -> Option<Whisper> {
         let seat = self.rooms().get(name).cloned()?;
         seat.room().whispers.publish();
-        Some(Whisper(seat))
+        Some(Whisper {
+            seat,
+            accepted: None,
+        })
     }
 
     /// Repairs every room: something may have been missed in any of them.

@@ -6,8 +6,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll, Waker};
 
-use tokio::sync::Notify;
-
 use shared::metrics::GatewayMetrics;
 
 use crate::close::CloseReason;
@@ -29,7 +27,6 @@ pub fn outbox(max_bytes: usize, metrics: Arc<GatewayMetrics>) -> (Outbox, Delive
         bytes: AtomicUsize::new(0),
         max_bytes,
         cut: OnceLock::new(),
-        cut_raised: Notify::new(),
         metrics,
     });
     (
@@ -68,7 +65,6 @@ struct State {
     bytes: AtomicUsize,
     max_bytes: usize,
     cut: OnceLock<CloseReason>,
-    cut_raised: Notify,
     metrics: Arc<GatewayMetrics>,
 }
 
@@ -116,18 +112,7 @@ impl Outbox {
     /// Ends the connection; the first reason stays.
     pub fn cut(&self, reason: CloseReason) {
         if self.state.cut.set(reason).is_ok() {
-            self.state.cut_raised.notify_one();
             self.state.queue().wake();
-        }
-    }
-
-    /// Resolves when the connection is to end. Safe to cancel.
-    pub async fn until_cut(&self) -> CloseReason {
-        loop {
-            if let Some(reason) = self.state.cut.get() {
-                return *reason;
-            }
-            self.state.cut_raised.notified().await;
         }
     }
 
@@ -169,7 +154,7 @@ impl Deliveries {
     }
 
     /// Why the connection is to end; until it is, the task is woken for that, and for a MESSAGE.
-    pub(crate) fn poll_cut(&mut self, cx: &mut Context<'_>) -> Poll<CloseReason> {
+    pub fn poll_cut(&mut self, cx: &mut Context<'_>) -> Poll<CloseReason> {
         // Whoever cuts says why first, and wakes then.
         self.state.queue().sleep(cx);
         match self.state.cut.get() {

@@ -97,6 +97,12 @@ pub(crate) enum Load {
 
     /// The load of fanout for long, in which neither memory nor latency may grow.
     ///
+    /// Its own memory does not grow either: a message that came once to everybody, and has its receipt, is
+    /// forgotten, and found doubled if it comes again, however late. Up to 65,536 messages of each room are
+    /// remembered that somebody has not got; beyond that the oldest counts as lost. With --history-check
+    /// every message is remembered to the end, which takes up to 50 octets for each, and a bit for each
+    /// member.
+    ///
     /// Exit code 0: everything arrived, and nothing grew beyond its bound. 1: not so. 3: the generator
     /// decided the figures, and --strict was given. 64: a flag is wrong. 69: a gateway could not be
     /// reached.

@@ -15,11 +15,19 @@
 //!   had seen and the next that comes after it was told. That is counted apart, and is no fault: the
 //!   promise is every message or being told. It gets none of it twice and nothing out of order either.
 
-use std::ops::AddAssign;
+mod faults;
+mod member;
+mod past;
+#[cfg(test)]
+mod tests;
 
-use serde::{Deserialize, Serialize};
+use std::collections::VecDeque;
+
 use shared::message::MessageId;
 
+pub(crate) use self::faults::Faults;
+use self::member::Member;
+use self::past::Past;
 use crate::target::Checks;
 
 /// How many faults of one room are described in words.
@@ -31,8 +39,8 @@ pub(crate) struct Ledger {
     senders: usize,
     checks: Checks,
     /// One for each message that was sent, by sequence and then sender, with holes where one sender
-    /// is ahead of another.
-    messages: Vec<Slot>,
+    /// is ahead of another; those of the past are left out.
+    messages: VecDeque<Slot>,
     members: Vec<Member>,
     faults: Faults,
     notes: Vec<String>,
@@ -40,6 +48,8 @@ pub(crate) struct Ledger {
     owed: u64,
     /// Of those, what has come.
     paid: u64,
+    /// What it has let go of, where it does so.
+    past: Option<Box<Past>>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -51,42 +61,6 @@ struct Slot {
     mismatched: bool,
     /// As the first to tell it told it: a subscriber, the receipt, or the history.
     id: Option<MessageId>,
-}
-
-#[derive(Clone, Debug, Default)]
-struct Member {
-    /// A bit for each message that has come.
-    seen: Vec<u64>,
-    newest: Option<MessageId>,
-    /// What it was told that it may miss: after the first id, before the second, which is not known
-    /// until the next message comes.
-    told: Vec<(Option<MessageId>, Option<MessageId>)>,
-}
-
-/// What went wrong, counted. All zeros is the only good result.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Faults {
-    /// Deliveries that never came: a sent message counts once for each member who missed it.
-    pub lost: u64,
-    /// Deliveries that came again.
-    pub duplicated: u64,
-    /// Deliveries with a smaller id than the member had seen before, and messages whose sender
-    /// sent them in another order than that of their ids.
-    pub reordered: u64,
-    /// Deliveries that this run did not send, or not with that body or sender.
-    pub foreign: u64,
-    /// Messages with different ids in deliveries, receipt and history, or none in the receipt.
-    pub mismatched_ids: u64,
-    /// Sent messages without a receipt.
-    pub receipts_missing: u64,
-    /// Receipts beyond one for each sending, or for nothing that was sent.
-    pub receipts_doubled: u64,
-    /// Receipted messages that the history does not have.
-    pub history_missing: u64,
-    /// Messages that the history has again.
-    pub history_doubled: u64,
-    /// Messages that the history has before one of a smaller id.
-    pub history_reordered: u64,
 }
 
 /// What a ledger says of a delivery or a receipt.
@@ -106,12 +80,13 @@ impl Ledger {
         Self {
             senders,
             checks: Checks::ALL,
-            messages: Vec::new(),
+            messages: VecDeque::new(),
             members: vec![Member::default(); members],
             faults: Faults::default(),
             notes: Vec::new(),
             owed: 0,
             paid: 0,
+            past: None,
         }
     }
 
@@ -125,13 +100,19 @@ impl Ledger {
     /// owed it from here on.
     pub(crate) fn sent(&mut self, sender: usize, seq: usize) {
         let at = seq * self.senders + sender;
-        if self.messages.len() <= at {
-            self.messages.resize(at + 1, Slot::default());
+        // Nobody is so far behind the others.
+        let Some(place) = at.checked_sub(self.first()) else {
+            return;
+        };
+        if self.messages.len() <= place {
+            self.messages.resize(place + 1, Slot::default());
         }
-        let slot = &mut self.messages[at];
+        let slot = &mut self.messages[place];
         slot.sent = slot.sent.saturating_add(1);
         if slot.sent == 1 {
-            self.owed += self.members.len() as u64 + u64::from(self.checks.receipts);
+            let owed = self.members.len() + usize::from(self.checks.receipts);
+            self.owed += owed as u64;
+            self.owe(at, owed);
         }
     }
 
@@ -147,14 +128,9 @@ impl Ledger {
             return self.foreign();
         };
         let id = id.into();
-        let reader = &mut self.members[member];
-        let (word, bit) = (at / 64, 1 << (at % 64));
-        if reader.seen.len() <= word {
-            reader.seen.resize(word + 1, 0);
-        }
-        if reader.seen[word] & bit != 0 {
+        if !self.see(member, at) {
             self.faults.duplicated += 1;
-            let first = self.messages[at].id;
+            let first = self.slot(at).and_then(|slot| slot.id);
             self.note(|| {
                 let first = first.map(|id| id.to_string()).unwrap_or_default();
                 format!(
@@ -164,11 +140,13 @@ impl Ledger {
             });
             return Entry::Fault;
         }
-        reader.seen[word] |= bit;
         self.paid += 1;
         let Some(id) = id else {
             // What is out of order at all is out of order somewhere with what comes next.
-            if reader.has(at + self.senders) {
+            if self
+                .at(sender, seq + 1)
+                .is_some_and(|next| self.has(member, next))
+            {
                 self.faults.reordered += 1;
                 self.note(|| {
                     format!(
@@ -177,8 +155,10 @@ impl Ledger {
                     )
                 });
             }
+            self.pay(at);
             return Entry::Paid;
         };
+        let reader = &mut self.members[member];
         let newest = reader.newest;
         reader.newest = newest.max(Some(id));
         if let Some((_, end @ None)) = reader.told.last_mut() {
@@ -194,6 +174,7 @@ impl Ledger {
             });
         }
         self.name(at, id, || format!("member {member} got it"));
+        self.pay(at);
         Entry::Paid
     }
 
@@ -217,9 +198,14 @@ impl Ledger {
             self.note(|| format!("member {sender} got a receipt for {seq}, which it never sent"));
             return Entry::Fault;
         };
-        let slot = &mut self.messages[at];
-        slot.receipts = slot.receipts.saturating_add(1);
-        let Slot { receipts, sent, .. } = *slot;
+        let (receipts, sent) = match self.slot_mut(at) {
+            Some(slot) => {
+                slot.receipts = slot.receipts.saturating_add(1);
+                (slot.receipts, slot.sent)
+            }
+            // It had its receipt, or it would be there.
+            None => (2, 1),
+        };
         if receipts > sent {
             self.faults.receipts_doubled += 1;
             self.note(|| {
@@ -231,7 +217,7 @@ impl Ledger {
             Some(id) => self.name(at, id, || format!("receipt {receipts} names it")),
             None if !self.checks.ids => {}
             None => {
-                slot.mismatched = true;
+                self.mismatch(at);
                 self.note(|| format!("a receipt of member {sender} for {seq} names no id"));
             }
         }
@@ -239,6 +225,7 @@ impl Ledger {
             return Entry::Again;
         }
         self.paid += 1;
+        self.pay(at);
         Entry::Paid
     }
 
@@ -265,7 +252,9 @@ impl Ledger {
                 self.note(|| format!("the history has {}, which nobody sent", described(id)));
                 continue;
             };
-            let slot = &mut self.messages[at];
+            let Some(slot) = self.slot_mut(at) else {
+                continue;
+            };
             slot.stored = slot.stored.saturating_add(1);
             if slot.stored > 1 {
                 self.faults.history_doubled += 1;
@@ -275,8 +264,8 @@ impl Ledger {
                 self.name(at, id, || "the history has it".to_owned());
             }
         }
-        for at in 0..self.messages.len() {
-            let slot = &self.messages[at];
+        for at in self.first()..self.first() + self.messages.len() {
+            let slot = &self.messages[at - self.first()];
             if slot.receipts > 0 && slot.stored == 0 {
                 self.faults.history_missing += 1;
                 let message = self.message(at);
@@ -287,15 +276,14 @@ impl Ledger {
 
     /// How many messages were sent.
     pub(crate) fn messages(&self) -> usize {
-        self.messages.iter().filter(|slot| slot.sent > 0).count()
+        let gone = self.past.as_ref().map_or(0, |past| past.gone);
+        gone + self.open().filter(|(_, slot)| slot.sent > 0).count()
     }
 
     /// How many messages have a receipt.
     pub(crate) fn receipts(&self) -> usize {
-        self.messages
-            .iter()
-            .filter(|slot| slot.receipts > 0)
-            .count()
+        let gone = self.past.as_ref().map_or(0, |past| past.receipts);
+        gone + self.open().filter(|(_, slot)| slot.receipts > 0).count()
     }
 
     /// Whether everything that was sent has a receipt and has come to everybody who was not told that
@@ -307,10 +295,11 @@ impl Ledger {
 
     /// Deliveries that never came to members who were told so.
     pub(crate) fn excused(&self) -> u64 {
-        let told = self.members.iter().filter(|member| !member.told.is_empty());
-        let missed = told.flat_map(|member| {
-            let sent = self.messages.iter().enumerate();
-            sent.filter(|(at, slot)| slot.sent > 0 && !member.has(*at) && member.knows(slot))
+        let members = self.members.iter().enumerate();
+        let told = members.filter(|(_, member)| !member.told.is_empty());
+        let missed = told.flat_map(|(number, member)| {
+            let sent = self.open().filter(|(_, slot)| slot.sent > 0);
+            sent.filter(move |(at, slot)| !self.has(number, *at) && member.knows(slot))
         });
         missed.count() as u64
     }
@@ -318,46 +307,33 @@ impl Ledger {
     /// What was not paid, once nothing more can come.
     pub(crate) fn close(&mut self) -> Faults {
         let mut faults = self.faults;
-        for at in 0..self.messages.len() {
-            let slot = &self.messages[at].clone();
-            if slot.sent == 0 {
-                continue;
-            }
-            let has_receipt = slot.receipts > 0 || !self.checks.receipts;
-            faults.receipts_missing += u64::from(!has_receipt);
-            faults.mismatched_ids += u64::from(slot.mismatched);
-            if !has_receipt {
-                let message = self.message(at);
-                self.note(|| format!("no receipt has come for {message}"));
-            }
-            let missed = |member: &Member| !member.has(at) && !member.knows(slot);
-            let lost = (0..self.members.len()).filter(|reader| missed(&self.members[*reader]));
-            let lost = lost.collect::<Vec<_>>();
-            faults.lost += lost.len() as u64;
-            if let Some(first) = lost.first() {
-                let (message, newest) = (self.message(at), self.members[*first].newest);
-                let others = lost.len() - 1;
-                self.note(|| {
-                    let newest = newest.map_or_else(|| "nothing".to_owned(), described);
-                    format!(
-                        "member {first} (and {others} more) never got {message}; the newest that it got \
-                         is {newest}"
-                    )
-                });
+        let owing = self.past.iter().flat_map(|past| past.owing.keys().copied());
+        let places = self.first()..self.first() + self.messages.len();
+        for at in owing.collect::<Vec<_>>().into_iter().chain(places) {
+            let slot = self.slot(at).cloned().unwrap_or_default();
+            if slot.sent > 0 {
+                faults.mismatched_ids += u64::from(slot.mismatched);
+                let lost = self.members.iter().enumerate();
+                let lost = lost.filter(|(member, it)| !self.has(*member, at) && !it.knows(&slot));
+                let lost = lost.map(|(member, _)| member).collect();
+                faults += self.unpaid(at, &slot, lost);
             }
         }
         // Deliveries come in the order of ids, so that a sender's order is kept for everyone when
         // it is that of the ids.
         for sender in 0..self.senders {
-            let own = (sender..self.messages.len()).step_by(self.senders);
-            let named = own.filter(|at| self.messages[*at].id.is_some());
-            let named = named.collect::<Vec<_>>();
-            for pair in named.windows(2) {
-                if self.messages[pair[0]].id >= self.messages[pair[1]].id {
+            let first = self.first();
+            let ahead = (sender + self.senders - first % self.senders) % self.senders;
+            let own = (ahead..self.messages.len()).step_by(self.senders);
+            let named = own.filter_map(|place| Some((first + place, self.messages[place].id?)));
+            let mut newest = self.past.as_ref().and_then(|past| past.newest(sender));
+            for (at, id) in named.collect::<Vec<_>>() {
+                if newest.is_some_and(|newest| newest >= id) {
                     faults.reordered += 1;
-                    let (first, second) = (self.message(pair[0]), self.message(pair[1]));
-                    self.note(|| format!("{second} has no greater id than {first}"));
+                    let message = self.message(at);
+                    self.note(|| format!("{message} has no greater id than one before it"));
                 }
+                newest = Some(id);
             }
         }
         faults
@@ -368,8 +344,35 @@ impl Ledger {
         &self.notes
     }
 
+    /// What a message that these members have lost still owes.
+    fn unpaid(&mut self, at: usize, slot: &Slot, lost: Vec<usize>) -> Faults {
+        let mut faults = Faults {
+            lost: lost.len() as u64,
+            ..Faults::default()
+        };
+        if self.checks.receipts && slot.receipts == 0 {
+            faults.receipts_missing = 1;
+            let message = self.described(at, slot);
+            self.note(|| format!("no receipt has come for {message}"));
+        }
+        if let Some(first) = lost.first() {
+            let (message, newest) = (self.described(at, slot), self.members[*first].newest);
+            let others = lost.len() - 1;
+            self.note(|| {
+                let newest = newest.map_or_else(|| "nothing".to_owned(), described);
+                format!(
+                    "member {first} (and {others} more) never got {message}; the newest that it got is \
+                     {newest}"
+                )
+            });
+        }
+        faults
+    }
+
     fn name(&mut self, at: usize, id: MessageId, who: impl FnOnce() -> String) {
-        let slot = &mut self.messages[at];
+        let Some(slot) = self.slot_mut(at) else {
+            return;
+        };
         let first = *slot.id.get_or_insert(id);
         if first != id {
             slot.mismatched = true;
@@ -378,14 +381,75 @@ impl Ledger {
         }
     }
 
+    fn mismatch(&mut self, at: usize) {
+        if let Some(slot) = self.slot_mut(at) {
+            slot.mismatched = true;
+        }
+    }
+
+    /// Where a message is, if it was sent.
     fn at(&self, sender: usize, seq: usize) -> Option<usize> {
         let at = seq.checked_mul(self.senders)?.checked_add(sender)?;
-        let sent = sender < self.senders && self.messages.get(at)?.sent > 0;
-        sent.then_some(at)
+        let is_known = || match (at.checked_sub(self.first()), &self.past) {
+            (Some(place), _) => self.messages.get(place).is_some_and(|slot| slot.sent > 0),
+            (None, Some(past)) => past.has(sender, seq),
+            (None, None) => false,
+        };
+        (sender < self.senders && is_known()).then_some(at)
+    }
+
+    /// The place of the first message that is not of the past.
+    fn first(&self) -> usize {
+        self.past.as_ref().map_or(0, |past| past.first)
+    }
+
+    /// All that it has not let go of.
+    fn open(&self) -> impl Iterator<Item = (usize, &Slot)> {
+        let owing = self.past.iter().flat_map(|past| &past.owing);
+        let owing = owing.map(|(at, owing)| (*at, &owing.slot));
+        owing.chain((self.first()..).zip(&self.messages))
+    }
+
+    fn slot(&self, at: usize) -> Option<&Slot> {
+        match at.checked_sub(self.first()) {
+            Some(place) => self.messages.get(place),
+            None => Some(&self.past.as_ref()?.owing.get(&at)?.slot),
+        }
+    }
+
+    fn slot_mut(&mut self, at: usize) -> Option<&mut Slot> {
+        match at.checked_sub(self.first()) {
+            Some(place) => self.messages.get_mut(place),
+            None => Some(&mut self.past.as_mut()?.owing.get_mut(&at)?.slot),
+        }
+    }
+
+    /// Whether a message that was sent has come to a member.
+    fn has(&self, member: usize, at: usize) -> bool {
+        match (at.checked_sub(self.first()), &self.past) {
+            (Some(place), _) => self.members[member].has(place),
+            (None, Some(past)) => past.owing.get(&at).is_none_or(|owing| owing.has(member)),
+            (None, None) => false,
+        }
+    }
+
+    /// A message that was sent has come to a member: whether it had not before.
+    fn see(&mut self, member: usize, at: usize) -> bool {
+        let Some(place) = at.checked_sub(self.first()) else {
+            let owing = self.past.as_mut().and_then(|past| past.owing.get_mut(&at));
+            return owing.is_some_and(|owing| owing.see(member));
+        };
+        self.members[member].see(place)
     }
 
     fn message(&self, at: usize) -> String {
-        let Slot { id, sent, .. } = &self.messages[at];
+        match self.slot(at) {
+            Some(slot) => self.described(at, slot),
+            None => self.described(at, &Slot::default()),
+        }
+    }
+
+    fn described(&self, at: usize, Slot { id, sent, .. }: &Slot) -> String {
         let (seq, sender) = (at / self.senders, at % self.senders);
         let id = id
             .map(described)
@@ -404,47 +468,6 @@ impl Ledger {
     }
 }
 
-impl Member {
-    fn has(&self, at: usize) -> bool {
-        self.seen
-            .get(at / 64)
-            .is_some_and(|word| word & (1 << (at % 64)) != 0)
-    }
-
-    /// Whether it was told that it may miss this message.
-    fn knows(&self, slot: &Slot) -> bool {
-        slot.id.is_some_and(|id| {
-            let mut told = self.told.iter();
-            told.any(|(after, before)| Some(id) > *after && before.is_none_or(|before| id < before))
-        })
-    }
-}
-
 fn described(id: MessageId) -> String {
     format!("{id}, accepted {}", id.created_at_rfc3339())
 }
-
-impl Faults {
-    /// Whether nothing went wrong.
-    pub(crate) fn is_clean(self) -> bool {
-        self == Self::default()
-    }
-}
-
-impl AddAssign for Faults {
-    fn add_assign(&mut self, other: Self) {
-        self.lost += other.lost;
-        self.duplicated += other.duplicated;
-        self.reordered += other.reordered;
-        self.foreign += other.foreign;
-        self.mismatched_ids += other.mismatched_ids;
-        self.receipts_missing += other.receipts_missing;
-        self.receipts_doubled += other.receipts_doubled;
-        self.history_missing += other.history_missing;
-        self.history_doubled += other.history_doubled;
-        self.history_reordered += other.history_reordered;
-    }
-}
-
-#[cfg(test)]
-mod tests;

@@ -43,8 +43,8 @@ async fn main() {
     let Cli { load } = exit::parse_or_exit();
     exit::run(async {
         match load {
-            Load::Fanout(args) => finish(&fanout::run(&args).await?, &args.output),
-            Load::Pairs(args) => finish(&fanout::run(&args.pairs()?).await?, &args.output),
+            Load::Fanout(args) => finish(&fanout::run(&args, false).await?, &args.output),
+            Load::Pairs(args) => finish(&fanout::run(&args.pairs()?, false).await?, &args.output),
             Load::Idle(args) => finish(&idle::run(&args).await?, &args.output),
             Load::Storm(args) => finish(&storm::run(&args).await?, &args.output),
             Load::Ramp(args) => finish(&ramp::run(&args).await?, &args.output),

@@ -17,6 +17,10 @@ use crate::tally::{Tally, Window, record};
 use crate::target::Checks;
 use crate::wire::{Glance, unescaped};
 
+/// Messages of a room that a ledger which forgets remembers because somebody has not got them: a
+/// minute's of a room of a thousand a second.
+const MOST_OWING: usize = 1 << 16;
+
 /// When messages are due: at a fixed rate, each sender in turn, whatever became of those before.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Schedule {
@@ -104,6 +108,14 @@ impl Run {
             ended: AtomicBool::new(false),
             turns,
             house,
+        }
+    }
+
+    /// Before it starts: the ledgers let go of what was paid, and their memory does not grow with the
+    /// length of the load. Its history cannot be compared then.
+    pub(crate) fn forget(&self) {
+        for room in 0..self.ledgers.len() {
+            self.ledger(room).forget_beyond(MOST_OWING);
         }
     }
 

@@ -8,7 +8,7 @@ use clap::Args;
 use shared::config::{ConfigError, positive_duration};
 
 use super::args::LIMITS;
-use super::{RateLimit, time};
+use super::{Auth, RateLimit, time};
 
 const ADDRESS: &str = "Limits of an address (IPv6: of a /64)";
 const USER: &str = "Limits of a user";
@@ -74,7 +74,7 @@ pub struct GuardArgs {
         help_heading = ADDRESS)]
     pub address_max_rooms: u32,
 
-    /// Connections at one time. With --auth none nobody is known to be a user, and none of these counts
+    /// Connections at one time. With --auth none nobody is known to be a user, and none of these is taken
     #[arg(long, env = "ROOMCAST_USER_MAX_CONNECTIONS", value_name = "COUNT", default_value_t = 0,
         help_heading = USER)]
     pub user_max_connections: u32,
@@ -141,7 +141,7 @@ pub struct Share {
 }
 
 impl GuardSettings {
-    pub(super) fn from_args(args: &GuardArgs) -> Result<Self, ConfigError> {
+    pub(super) fn from_args(args: &GuardArgs, auth: Auth) -> Result<Self, ConfigError> {
         let address = Share {
             connections: count(args.address_max_connections),
             connects: rate(args.address_connect_rate),
@@ -158,6 +158,11 @@ impl GuardSettings {
             subscriptions: count(args.user_max_subscriptions),
             rooms: count(args.user_max_rooms),
         };
+        if auth == Auth::None && !user.is_unlimited() {
+            return Err(ConfigError(
+                "--user-… flags need --auth jwt: without it nobody is known to be a user".into(),
+            ));
+        }
         Ok(Self {
             address,
             user,

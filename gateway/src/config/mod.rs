@@ -150,7 +150,7 @@ impl Settings {
             auth: AuthSettings::from_args(&args.auth, &Origins(args.allowed_origins.clone()))?,
             access: AccessSettings::from_args(&args.access, args.auth.auth)?,
             front: FrontSettings::from_args(&args.front)?,
-            guard: GuardSettings::from_args(&args.guard)?,
+            guard: GuardSettings::from_args(&args.guard, args.auth.auth)?,
             max_connections: args.max_connections as usize,
             max_frame_bytes,
             max_headers: args.max_headers as usize,
@@ -290,6 +290,12 @@ mod tests {
             (["--byte-rate", "2GiB"], "--byte-rate"),
             (["--user-byte-rate", "much"], "--user-byte-rate"),
             (["--rate-patience", "0s"], "--rate-patience"),
+            (["--user-max-connections", "1"], "need --auth jwt"),
+            (["--user-connect-rate", "1"], "need --auth jwt"),
+            (["--user-frame-rate", "1"], "need --auth jwt"),
+            (["--user-byte-rate", "1KiB"], "need --auth jwt"),
+            (["--user-max-subscriptions", "1"], "need --auth jwt"),
+            (["--user-max-rooms", "1"], "need --auth jwt"),
         ] {
             let error = settings(&flags).unwrap_err();
             assert!(error.contains(names), "{flags:?}: {error}");
@@ -304,7 +310,17 @@ mod tests {
             (guard.byte_rate, guard.max_rooms, guard.max_memory),
             (None, None, None)
         );
-        let guard = settings(&["--user-byte-rate", "5KiB"]).unwrap().guard;
+        assert!(settings(&["--user-byte-rate", "0"]).is_ok());
+        let key = "a secret of 32 octets, or of more";
+        let flags = [
+            "--auth",
+            "jwt",
+            "--jwt-key",
+            key,
+            "--user-byte-rate",
+            "5KiB",
+        ];
+        let guard = settings(&flags).unwrap().guard;
         let rate = guard.user.octets.unwrap();
         assert_eq!(
             (rate.per_second.get(), rate.burst.get()),

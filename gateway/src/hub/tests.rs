@@ -1,5 +1,6 @@
-use std::future::ready;
+use std::future::{poll_fn, ready};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -15,7 +16,10 @@ use tokio::time::sleep;
 
 use super::*;
 use crate::close::CloseReason;
+use crate::config::ReceiptAfter;
 use crate::outbox::{Outbox, outbox};
+use crate::publish::Publisher;
+use crate::receipts::Receipts;
 use crate::session::output::Slot;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -172,19 +176,7 @@ impl World {
     }
 
     async fn publish_sized(&self, room: RoomName, octets: usize) {
-        let draft = Draft {
-            room,
-            sender: UserName::parse("kim").unwrap(),
-            content_type: None,
-            headers: Vec::new(),
-            body: Bytes::from(vec![b'x'; octets]),
-            idempotency_key: None,
-            newer_than: None,
-            notify: None,
-            series: Series::default(),
-            ephemeral: false,
-        };
-        self.broker.publish(draft).await.unwrap();
+        self.broker.publish(draft(room, octets)).await.unwrap();
     }
 
     /// Takes everything out of the journal and stores it.
@@ -221,6 +213,21 @@ impl World {
     }
 }
 
+fn draft(room: RoomName, octets: usize) -> Draft {
+    Draft {
+        room,
+        sender: UserName::parse("kim").unwrap(),
+        content_type: None,
+        headers: Vec::new(),
+        body: Bytes::from(vec![b'x'; octets]),
+        idempotency_key: None,
+        newer_than: None,
+        notify: None,
+        series: Series::default(),
+        ephemeral: false,
+    }
+}
+
 fn room(number: usize) -> RoomName {
     RoomName::parse(&format!("r{number}")).unwrap()
 }
@@ -231,7 +238,7 @@ async fn members_are_told_of_a_gap_that_cannot_be_read_and_who_comes_after_begin
     let hub = &world.hub;
     world.publish(room(0)).await;
     world.settle().await;
-    let (first, _deliveries) = outbox(1 << 20, Arc::clone(&world.metrics.gateway));
+    let (first, mut deliveries) = outbox(1 << 20, Arc::clone(&world.metrics.gateway));
     let membership = world.enter(room(0), &first).await;
     for _ in 0..3 {
         world.publish(room(0)).await;
@@ -241,7 +248,8 @@ async fn members_are_told_of_a_gap_that_cannot_be_read_and_who_comes_after_begin
     assert!(missed_from.is_some());
     world.fail(true);
     hub.repair_all();
-    assert_eq!(first.until_cut().await, CloseReason::GapUnrepaired);
+    let reason = poll_fn(|cx| deliveries.poll_cut(cx)).await;
+    assert_eq!(reason, CloseReason::GapUnrepaired);
     assert_eq!(world.metrics.gateway.gaps_unrepaired.get(), 1);
 
     world.fail(false);
@@ -306,16 +314,14 @@ async fn members_that_read_on_are_not_cut_off_by_a_gap_that_is_longer_than_their
         world.settle().await;
     }
     world.hub.repair_all();
-    let read = async {
-        for _ in 0..6 * 90 {
-            // 4 MB/s of the large ones.
-            sleep(Duration::from_millis(5)).await;
-            deliveries.next().await;
-        }
-    };
-    tokio::select! {
-        () = read => {}
-        reason = outbox.until_cut() => panic!("{reason:?}"),
+    for _ in 0..6 * 90 {
+        // 4 MB/s of the large ones.
+        sleep(Duration::from_millis(5)).await;
+        poll_fn(|cx| match deliveries.poll_cut(cx) {
+            Poll::Ready(reason) => panic!("{reason:?}"),
+            Poll::Pending => deliveries.poll_next(cx),
+        })
+        .await;
     }
     assert_eq!(world.metrics.gateway.gaps_repaired.get(), 1);
     drop(member);
@@ -400,4 +406,36 @@ async fn who_comes_back_after_the_same_message_shares_a_reading_that_has_not_beg
         35,
         "the second may have joined its room since the first began"
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_ephemeral_message_whose_sender_has_gone_holds_up_nothing() {
+    let world = World::new(SECOND).await;
+    world.publish(room(0)).await;
+    world.settle().await;
+    let (outbox, mut deliveries) = outbox(1 << 20, Arc::clone(&world.metrics.gateway));
+    let member = world.enter(room(0), &outbox).await;
+    let receipts = Receipts::new(SECOND, Arc::clone(&world.metrics.gateway));
+    let publisher = Publisher {
+        broker: Arc::clone(&world.broker),
+        gateway: GatewayId::random(),
+        receipts: Arc::new(receipts),
+        hub: Arc::clone(&world.hub),
+        metrics: Arc::clone(&world.metrics.gateway),
+    };
+    let whisper = Draft {
+        ephemeral: true,
+        ..draft(room(0), 2)
+    };
+    let whispering = publisher.accept(whisper, ReceiptAfter::Accepted);
+    let accepted = world.broker.publish(draft(room(0), 2)).await.unwrap();
+    let message = draft(room(0), 2).accepted(accepted.id, accepted.prev);
+    world.hub.answered(&message);
+    assert!(deliveries.try_next().is_none(), "it would overtake it");
+    // As with its connection.
+    drop(whispering);
+    world.hub.answered(&message);
+    let shown = deliveries.try_next().map(|next| next.encoded.id);
+    assert_eq!(shown, Some(message.id));
+    drop(member);
 }

@@ -44,6 +44,17 @@ fn a_wrong_flag_is_named_and_ends_with_64() {
         ),
         (&["--max-frame-bytes", "1"], "--max-frame-bytes"),
         (&["--receipt-after", "never"], "--receipt-after"),
+        (
+            &[
+                "--broker",
+                "redis://h",
+                "--store",
+                "mongodb://h/d",
+                "--user-max-rooms",
+                "5",
+            ],
+            "--user-… flags need --auth jwt",
+        ),
     ] {
         let (code, line) = failure(args);
         assert_eq!(code, 64, "{line}");

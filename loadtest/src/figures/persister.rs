@@ -94,7 +94,7 @@ pub(crate) async fn persister(stage: &Stage, sheet: &mut Sheet) -> Result<(), Br
         ],
     );
     table.row([
-        "persister".into(),
+        Cell::from("persister"),
         own.clone().into(),
         spread(|one| one.cpu[0] * 1e6 / one.messages).into(),
         spread(|one| one.cpu[1] * 1e6 / one.messages).into(),

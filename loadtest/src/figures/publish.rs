@@ -76,11 +76,7 @@ impl Figures {
             }
             for table in sheet.all_tables() {
                 let _ = writeln!(content, "<p>{}</p>", escape(&table.caption));
-                let mut html = report::Table::new(table.columns);
-                for row in &table.rows {
-                    html.row(row.iter().map(ToString::to_string));
-                }
-                content += &html.html();
+                content += &table.html();
             }
             for note in &sheet.notes {
                 let _ = writeln!(content, "<p>{}</p>", escape(note));

@@ -38,7 +38,7 @@ pub(crate) async fn saturation(stage: &Stage, sheet: &mut Sheet) -> Result<(), B
     made
 }
 
-async fn fill(stage: &Stage, sheet: &mut Sheet, table: &mut Table) -> Result<(), Broken> {
+async fn fill(stage: &Stage, sheet: &mut Sheet, table: &mut Table<Cell>) -> Result<(), Broken> {
     let floor = System::floor(stage).await;
     let roomcast = System::standalone(stage, &[]).await?;
     let best = highest(stage, &roomcast, 1000.0).await?;

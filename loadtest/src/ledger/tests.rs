@@ -334,4 +334,5 @@ fn the_history_is_in_the_order_of_ids() {
     );
 }
 
+mod forgetting;
 mod returning;

@@ -90,7 +90,7 @@ impl Report {
 
     /// Messages and their rates.
     pub(super) fn throughput_table(&self) -> Table {
-        let mut table = Table::new(["messages", "count", "a second", "wanted a second"]);
+        let mut table = Table::bare(["messages", "count", "a second", "wanted a second"]);
         let rate = |rate: f64| number(rate, 1);
         let wanted = match self.load.rate {
             0.0 => UNKNOWN.to_owned(),
@@ -122,7 +122,7 @@ impl Report {
     /// Percentiles of what was measured.
     pub(super) fn latency_table(&self) -> Table {
         let heads = ["latency", "measured", "p50", "p90", "p99", "p99.9", "max"];
-        let mut table = Table::new(heads);
+        let mut table = Table::bare(heads);
         for (name, times) in self.latencies() {
             let Latency {
                 count,
@@ -143,7 +143,7 @@ impl Report {
 
     /// What each process used, this program last.
     pub(super) fn usage_table(&self) -> Table {
-        let mut table = Table::new([
+        let mut table = Table::bare([
             "process",
             "CPU/delivery",
             "CPU",
@@ -194,7 +194,7 @@ impl Report {
             .into_iter()
             .chain(names.iter().copied())
             .chain(["kept"]);
-        let mut table = Table::new(heads);
+        let mut table = Table::bare(heads);
         for step in &self.steps {
             let figures = names.iter().map(|name| {
                 let figure = step.figures.iter().find(|figure| figure.name == **name);
@@ -217,7 +217,7 @@ impl Report {
             peak,
             after,
         } = self.kernel?;
-        let mut table = Table::new(["kernel, whole machine", "before", "peak", "after"]);
+        let mut table = Table::bare(["kernel, whole machine", "before", "peak", "after"]);
         let all = [before, peak, after];
         let mut row = |name: &str, cells: [String; 3]| {
             table.row([name.to_owned()].into_iter().chain(cells));

@@ -9,11 +9,12 @@ use crate::play::{Manner, play};
 use crate::progress::Progress;
 use crate::report::{Latency, Load, Report};
 
-/// Runs the load to its end.
+/// Runs the load to its end. One that `forgets` takes no more memory the longer it is, unless its history
+/// is to be compared.
 ///
 /// # Errors
 /// [`Failure`] when it could not be run. That messages were lost is no error but in the report.
-pub(crate) async fn run(args: &FanoutArgs) -> Result<Report, Failure> {
+pub(crate) async fn run(args: &FanoutArgs, forgets: bool) -> Result<Report, Failure> {
     let FanoutArgs {
         target,
         crowd,
@@ -30,6 +31,9 @@ pub(crate) async fn run(args: &FanoutArgs) -> Result<Report, Failure> {
     let progress = Progress::new(output.progress, output.quiet);
     let connect = field.open(&progress).await?;
     let run = load(&field, crowd, args.rate, args.duration, number);
+    if forgets && !args.history_check {
+        run.forget();
+    }
     let manner = Manner {
         settle: crowd.settle,
         interval: output.interval,

@@ -21,7 +21,7 @@ pub(crate) async fn run(args: &SoakArgs) -> Result<Report, Failure> {
             "soak: --duration has to be at least {LEAST} times --interval longer than --warm-up"
         )));
     }
-    let mut report = fanout::run(&args.load).await?;
+    let mut report = fanout::run(&args.load, true).await?;
     report.scenario = "soak".to_owned();
     let (from, to) = (args.warm_up.as_secs_f64(), args.load.duration.as_secs_f64());
     // What is shorter than the others is what was waited for at the end.

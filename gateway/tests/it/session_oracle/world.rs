@@ -1,6 +1,7 @@
 //! Everything around a session: its driver, its broker, its rooms, its clock.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::future::poll_fn;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -429,7 +430,7 @@ impl World {
     /// What a driver does whenever something has happened.
     pub(super) fn go_on(&mut self) {
         loop {
-            if let Some(reason) = self.outbox.until_cut().now_or_never()
+            if let Some(reason) = poll_fn(|cx| self.deliveries.poll_cut(cx)).now_or_never()
                 && self.session.closing().is_none()
             {
                 self.client.excuse();

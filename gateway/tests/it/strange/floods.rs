@@ -19,17 +19,19 @@ async fn a_flood_of_what_is_no_message_is_slowed_and_then_an_error() {
         ("messages without an octet", masked(FIN | TEXT, b"")),
         ("subscriptions", masked(FIN | TEXT, subscription.as_bytes())),
     ];
+    let slowed = &watched.gateway.metrics.gateway.slowed;
+    let slowed = slowed.with_label_values(&["connection"]);
     for (what, flood) in &floods {
+        let before = slowed.get();
         let mut wire = Wire::connected(&watched.gateway, "1.2").await;
         // Far more than ten a second, and a hundred at once.
         wire.raw(&flood.repeat(2_000)).await;
         let error = wire.next().await;
         assert!(error.contains("\ncode:rate-limited\n"), "{what}: {error:?}");
         wire.expect_close(1013).await;
+        // Once, unless this machine is so slow that it has a right to more when it is looked at again.
+        assert!(slowed.get() > before, "{what}");
     }
-    let slowed = &watched.gateway.metrics.gateway.slowed;
-    let slowed = slowed.with_label_values(&["connection"]).get();
-    assert_eq!(slowed, floods.len() as u64);
     watched
         .ended(&[("rate-limited", floods.len() as u64)])
         .await;

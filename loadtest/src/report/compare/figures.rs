@@ -19,7 +19,7 @@ pub(super) fn side_by_side(runs: &[(String, Report)]) -> Table {
         0 => vec![name.to_owned()],
         _ => vec![name.to_owned(), format!("{name}/{first}")],
     });
-    let mut table = Table::new(["figure".to_owned()].into_iter().chain(heads));
+    let mut table = Table::bare(["figure".to_owned()].into_iter().chain(heads));
     for row in rows(runs) {
         if row.values.iter().all(Option::is_none) {
             continue;
@@ -41,7 +41,7 @@ pub(super) fn side_by_side(runs: &[(String, Report)]) -> Table {
 /// What of the load and the machine is not the same in all runs. Names are new in each run, and left out.
 pub(super) fn differences(runs: &[(String, Report)]) -> Table {
     let heads = runs.iter().map(|(name, _)| column(name));
-    let mut table = Table::new(["of load and machine"].into_iter().chain(heads));
+    let mut table = Table::bare(["of load and machine"].into_iter().chain(heads));
     let all = runs.iter().map(|(_, report)| {
         let rows = report.load_rows().into_iter().chain(report.machine.rows());
         let version = ("loadtest".to_owned(), report.version.clone());

@@ -72,7 +72,7 @@ pub(super) fn table(growths: &[Growth]) -> Table {
     let name = growths.first().map_or("", |growth| &growth.parameter);
     let heads = values.iter().map(|value| Unit::Count.show(*value));
     let heads = [format!("cost over {name}")].into_iter().chain(heads);
-    let mut table = Table::new(heads.chain(["exponent".to_owned()]));
+    let mut table = Table::bare(heads.chain(["exponent".to_owned()]));
     for growth in growths {
         let cells = values.iter().map(|value| {
             let point = growth.points.iter().find(|point| point.0 == *value);

@@ -84,7 +84,7 @@ impl Compared {
     }
 
     fn run_table(&self) -> Table {
-        let mut table = Table::new(["run", "scenario", "users", "rooms", "rate", "at", "verdict"]);
+        let mut table = Table::bare(["run", "scenario", "users", "rooms", "rate", "at", "verdict"]);
         for (name, report) in &self.runs {
             let verdict = match (report.ok, &report.generator.bottleneck) {
                 (true, None) => "ok",

@@ -52,7 +52,7 @@ fn cells(table: &Table, name: &str) -> Vec<String> {
 fn each_figure_is_divided_by_the_first_runs() {
     let compared = compared(vec![report(100, 1.0), report(50, 3.0)], None);
     let table = figures::side_by_side(&compared.runs);
-    assert_eq!(table.heads, ["figure", "A", "B", "B/A"]);
+    assert_eq!(table.columns, ["figure", "A", "B", "B/A"]);
     assert_eq!(
         cells(&table, "gateway, CPU/delivery"),
         ["10.0 µs", "30.0 µs", "3.00 ×"]
@@ -78,7 +78,7 @@ fn a_series_shows_the_exponent_of_what_grows() {
     let all = compared(series(), None);
     let table = grown::table(&all.growths);
     assert_eq!(
-        table.heads,
+        table.columns,
         ["cost over users", "100", "200", "400", "exponent"]
     );
     assert_eq!(
