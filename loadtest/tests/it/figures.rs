@@ -67,8 +67,7 @@ async fn idle_connections_over_several_gateways_are_all_subscribed_and_none_is_c
             .as_f64()
             .unwrap()
     };
-    // A gateway has a few descriptors more for its servers by then.
-    assert!(value("connections") >= 10_000.0, "{output}");
+    assert_eq!(value("connections, all the time"), 10_000.0, "{output}");
     assert!(value("TCP sockets") >= 20_000.0, "{output}");
     assert!(value("gateways' memory") > 0.0, "{output}");
     assert!(!output.contains("idle connections, gateway"), "{output}");
