@@ -153,10 +153,10 @@ pub(crate) enum Load {
 
     /// The figures of docs/performance.md, made anew on this machine.
     ///
-    /// Starts all servers by itself, runs the loads one after the other, each beside the floor, and
-    /// writes tables with what was found, what was wanted, and whether it is met. With everything it
-    /// takes 25 minutes at most, with --quick about 4; Ctrl-C ends it with the figures that there are. The
-    /// machine should do nothing else meanwhile.
+    /// Starts all servers by itself, runs the loads one after the other, and writes tables with what was
+    /// found, what was wanted, and whether it is met. With everything it takes about half an hour, with
+    /// --quick about 6 minutes; after 40 minutes (with --quick 10), and by Ctrl-C, it ends with the figures
+    /// that there are. The machine should do nothing else meanwhile.
     ///
     /// Exit code 0: all sets were made. 1: one could not be finished. 64: a flag is wrong. 69: a
     /// program that is needed is missing. A target that is not met is no error: it is in the table.

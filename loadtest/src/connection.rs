@@ -1,7 +1,7 @@
 //! One STOMP connection over WebSocket, as a user's program has it.
 
 use std::future::poll_fn;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -62,12 +62,15 @@ pub(crate) enum ClientError {
     )]
     Ports {
         /// Where it was to leave from.
-        from: String,
+        from: IpAddr,
         /// Where it was to go.
         address: SocketAddr,
         /// As the system says it.
         error: std::io::Error,
     },
+    /// An address to leave from is not this machine's.
+    #[error("--source {0}: {1}")]
+    Source(IpAddr, std::io::Error),
     /// This process may open no more files.
     #[error("no descriptor is left: this process may have {0} (ulimit -Hn)")]
     Descriptors(u64),

@@ -55,9 +55,9 @@ impl Heart {
         });
     }
 
-    /// Connections whose server was silent for too long, since this was last asked.
+    /// Connections whose server was silent for too long, so far.
     pub(crate) fn silent(&self) -> u64 {
-        std::mem::take(&mut self.beating().silent)
+        self.beating().silent
     }
 
     /// Beats for ever.

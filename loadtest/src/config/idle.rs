@@ -38,7 +38,7 @@ pub(crate) struct IdleArgs {
     #[arg(value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub room_size: u32,
 
-    /// How long to hold them.
+    /// How long to hold them; Ctrl-C and SIGTERM end it, with what there is to report.
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = positive_duration)]
     pub hold: Duration,
 

@@ -76,7 +76,7 @@ pub(crate) struct TargetArgs {
     pub no_receipts: bool,
 
     /// Address that connections leave from, or a range such as 127.0.0.2-127.0.0.9; may be repeated,
-    /// and is taken in turn. Each has about 28,000 ports.
+    /// and is taken in turn. Each has about 28,000 ports for each gateway.
     #[arg(long = "source", value_name = "ADDRESS")]
     pub sources: Vec<SourceRange>,
 

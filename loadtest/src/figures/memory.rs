@@ -3,22 +3,33 @@
 use std::time::Duration;
 
 use harness::{Authority, Mongo, Redis};
+use tokio::time::{Instant, sleep};
 
-use super::crowd::{Crowd, held, resident};
-use super::sheet::{Bound, Cell, Plot, Sheet, Spread, Table};
+use super::crowd::{Crowd, REST, held, resident, used};
+use super::sheet::{Bound, Cell, Plot, Sheet, Spread, Table, plain};
 use super::stage::{Ask, Broken, Stage};
 use super::system::{SERVER, System};
-use crate::report::Unit;
+use crate::process;
+use crate::report::{Report, Unit};
 
-pub(crate) const ABOUT: &str = "Resident memory of a server for each idle connection: a member of a 1:1 \
-    room, through the real accept path; and of one gateway after each of ten cycles (with --quick four) in which thousands \
-    connect and leave and 500 send each other large messages. Each figure is of a process that was \
-    started for it.";
+pub(crate) const ABOUT: &str = "Resident memory of a server for each of 2,000, 8,000 and 19,000 idle \
+    connections (with --quick 2,000), each a member of a 1:1 room, through the real accept path; the same of \
+    19,000 with heart-beats of 10 s on one roomcast with its defaults, with the CPU and the kernel memory that \
+    they take; and of one gateway after each of ten cycles (with --quick four) in which 5,000 (1,000) connect \
+    and leave and 500 send each other messages of 60,000 octets. Each figure is of a process that was started \
+    for it.";
 
 const KIB: f64 = 1024.0;
 
 /// How long a crowd may take to come, or to be gone.
 const COMING: Duration = Duration::from_secs(90);
+
+/// Connections of one `roomcast`: it may have 20,000 descriptors here.
+const HELD: u32 = 19_000;
+const QUICK_HELD: u32 = 2000;
+
+/// How long it is looked what their heart-beats cost.
+const LOOKED: u64 = 25;
 
 /// Cycles of coming and going.
 const CYCLES: usize = 10;
@@ -66,7 +77,8 @@ pub(crate) async fn memory(stage: &Stage, sheet: &mut Sheet) -> Result<(), Broke
                 keep(stage, &system, count).await
             };
             match seen.await {
-                Ok(Kept { each, after }) => {
+                Ok((Kept { each, after }, report)) => {
+                    sheet.wrong(name, &format!("{count} idle connections"), &report);
                     points.push((f64::from(count), each));
                     table.row([
                         Cell::from(name),
@@ -100,20 +112,82 @@ pub(crate) async fn memory(stage: &Stage, sheet: &mut Sheet) -> Result<(), Broke
         lines,
     });
     outcome?;
+    hold(stage, sheet).await?;
     cycles(stage, sheet, &redis, &mongo).await
 }
 
-async fn keep(stage: &Stage, system: &System, count: u32) -> Result<Kept, Broken> {
+async fn keep(stage: &Stage, system: &System, count: u32) -> Result<(Kept, Report), Broken> {
     let pids = system.pids(SERVER);
     let (before, descriptors) = (resident(&pids), held(&pids));
     let mut crowd = Crowd::gather(stage, system, count, &[]);
-    let there = descriptors + u64::from(count);
-    crowd.arrived(stage, &pids, there, COMING).await?;
+    crowd.arrived(stage, COMING).await?;
+    sleep(REST).await;
     let each = (resident(&pids) - before) / f64::from(count);
     let few = descriptors + 100;
-    crowd.leave(stage, &pids, few, COMING).await?;
+    let report = crowd.leave(stage, &pids, few, COMING).await?;
+    sleep(REST).await;
     let after = (resident(&pids) - before) / f64::from(count);
-    Ok(Kept { each, after })
+    Ok((Kept { each, after }, report))
+}
+
+/// Holds as many connections as one process can have, and looks what they cost while they show that they
+/// live.
+async fn hold(stage: &Stage, sheet: &mut Sheet) -> Result<(), Broken> {
+    let count = if stage.quick { QUICK_HELD } else { HELD };
+    stage.say(format_args!(
+        "memory: roomcast, {count} connections with heart-beats"
+    ));
+    let system = System::standalone(stage, &[]).await?;
+    let pids = system.pids(SERVER);
+    let (before, descriptors, kernel_before) = (resident(&pids), held(&pids), process::kernel());
+    let mut crowd = Crowd::gather(stage, &system, count, &["--heartbeat", "10s"]);
+    crowd.arrived(stage, COMING).await?;
+    sleep(REST).await;
+    let (start, looked) = (used(&pids), Instant::now());
+    sleep(stage.time(LOOKED)).await;
+    let cores = (used(&pids) - start) / looked.elapsed().as_secs_f64();
+    let (there, kernel) = (resident(&pids), process::kernel());
+    let slab = kernel.slab_bytes.saturating_sub(kernel_before.slab_bytes);
+    let buffers = kernel.tcp_buffers_bytes;
+    let buffers = buffers.saturating_sub(kernel_before.tcp_buffers_bytes);
+    let report = crowd.leave(stage, &pids, descriptors + 100, COMING).await?;
+    sleep(REST).await;
+    let load = format!("{count} idle connections with heart-beats");
+    sheet.wrong("roomcast", &load, &report);
+    let mut table = Table::new(
+        "One roomcast with heart-beats; the kernel's share is of both ends, which are on this machine:",
+        &[
+            "connections",
+            "KiB each",
+            "MiB before",
+            "MiB with all",
+            "MiB after",
+            "CPU, cores",
+            "kernel's slabs, MiB",
+            "kernel's TCP buffers, MiB",
+        ],
+    );
+    let each = (there - before) / f64::from(count) / KIB;
+    let octets = [before, there, resident(&pids), slab as f64, buffers as f64];
+    let [before, there, after, slab, buffers] = octets.map(|octets| octets / KIB / KIB);
+    let row = [
+        f64::from(count),
+        each,
+        before,
+        there,
+        after,
+        cores,
+        slab,
+        buffers,
+    ];
+    table.row(row.map(Cell::from));
+    sheet.tables.push(table);
+    let what = format!(
+        "KiB for each of {} on one roomcast",
+        plain(f64::from(count))
+    );
+    sheet.target(what, Bound::AtMost(8.0), Some(each));
+    Ok(())
 }
 
 /// Lets people come and go, and send each other large messages, again and again.
@@ -136,17 +210,20 @@ async fn cycles(
         stage.say(format_args!("memory: cycle {cycle} of {cycles}"));
         let one = async {
             let mut crowd = Crowd::gather(stage, &system, count, &[]);
-            let there = descriptors + u64::from(count);
-            crowd.arrived(stage, &pids, there, COMING).await?;
+            crowd.arrived(stage, COMING).await?;
+            sleep(REST).await;
             let few = descriptors + 100;
-            crowd.leave(stage, &pids, few, COMING).await?;
+            let came = crowd.leave(stage, &pids, few, COMING).await?;
+            sleep(REST).await;
             let burst = Ask::rooms(500, 10, 100.0, Duration::from_secs(2));
-            stage
-                .load(&system, &burst.with("--body-bytes", 60_000))
-                .await
+            let burst = burst.with("--body-bytes", 60_000);
+            Ok((came, stage.load(&system, &burst).await?))
         };
         match one.await {
-            Ok(report) => sheet.wrong("gateway", "bursts of 60,000 octets", &report),
+            Ok((came, burst)) => {
+                sheet.wrong("gateway", "coming and going", &came);
+                sheet.wrong("gateway", "bursts of 60,000 octets", &burst);
+            }
             Err(broken) => {
                 outcome = Err(broken);
                 break;

@@ -38,10 +38,10 @@ use crate::chaos::table;
 use crate::config::{FiguresArgs, Set};
 
 /// How long all sets may take together.
-const LIMIT: Duration = Duration::from_secs(25 * 60);
-const QUICK_LIMIT: Duration = Duration::from_secs(6 * 60);
+const LIMIT: Duration = Duration::from_secs(40 * 60);
+const QUICK_LIMIT: Duration = Duration::from_secs(10 * 60);
 
-/// How often each load runs, where nobody says.
+/// How often each load that is repeated runs, where nobody says.
 const REPEAT: u32 = 3;
 
 /// Makes the figures that the flags ask for, and prints them.

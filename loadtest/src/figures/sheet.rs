@@ -5,7 +5,7 @@ use std::fmt;
 use serde::Serialize;
 
 pub(crate) use crate::report::Table;
-use crate::report::{Axis, Chart, Line, Report, Unit};
+use crate::report::{Axis, Chart, Growth, Line, Report, Unit};
 
 /// The result of a set.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -83,7 +83,7 @@ pub(crate) struct Plot {
     pub x: (String, Unit),
     /// What goes up.
     pub y: (String, Unit),
-    /// Whether both axes are logarithmic, as for growth.
+    /// Whether both axes are logarithmic, as for growth: with exponents, and what is linear.
     pub logarithmic: bool,
     /// The lines: a name and points.
     pub lines: Vec<(String, Vec<(f64, f64)>)>,
@@ -181,11 +181,16 @@ impl Spread {
 impl Plot {
     /// As it is drawn.
     pub(crate) fn chart(&self) -> Chart {
-        let axis = match self.logarithmic {
-            true => Axis::log,
-            false => Axis::linear,
-        };
-        let (x, y) = (axis(&self.x.0, self.x.1), axis(&self.y.0, self.y.1));
+        let (x, y) = (&self.x, &self.y);
+        if self.logarithmic {
+            let fit =
+                |(name, points): &(String, Vec<_>)| Growth::fit(name, &x.0, y.1, points.clone());
+            let growths = self.lines.iter().map(fit).collect::<Vec<_>>();
+            let mut chart = Growth::chart(&self.title, &growths);
+            chart.y.label.clone_from(&y.0);
+            return chart;
+        }
+        let (x, y) = (Axis::linear(&x.0, x.1), Axis::linear(&y.0, y.1));
         let mut chart = Chart::new(&self.title[..], x, y);
         for (name, points) in &self.lines {
             chart = chart.with(Line::new(&name[..], points.clone()));

@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use shared::exit::Failure;
+use shared::shutdown;
 use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
 
 use super::{asked, prefix, room_for, watch};
 use crate::body::HEAD_BYTES;
@@ -48,9 +50,18 @@ pub(crate) async fn run(args: &IdleArgs) -> Result<Report, Failure> {
     let mut report = Report::new("idle", asked(&field, &crowd, &prefix));
     report.target.clone_from(&output.name);
     let (mut all, began) = (histogram(), Instant::now());
+    let stop = shutdown::signal();
     for cycle in 0..args.cycles {
         let before = memory(args);
-        let times = field.open(&progress).await?;
+        let start = Instant::now();
+        let times = tokio::select! {
+            times = field.open(&progress) => times?,
+            () = stop.cancelled() => {
+                return Err(Failure::Other("interrupted before all were connected".into()));
+            }
+        };
+        let took = start.elapsed().as_secs_f64();
+        progress.show(&format!("{} connected after {took:.1} s", times.len()));
         all += &times;
         if args.burst > 0 {
             burst(
@@ -63,15 +74,14 @@ pub(crate) async fn run(args: &IdleArgs) -> Result<Report, Failure> {
             )
             .await?;
         }
-        let mut cores = vec![0.0; output.pids.len() + 1];
-        hold(
+        let cores = hold(
             args,
             &field,
             &mut watch,
             &progress,
             began,
             &mut report,
-            &mut cores,
+            &stop,
         )
         .await;
         let held = memory(args);
@@ -105,6 +115,9 @@ pub(crate) async fn run(args: &IdleArgs) -> Result<Report, Failure> {
             cores[own],
         );
         report.steps.push(step);
+        if stop.is_cancelled() {
+            break;
+        }
     }
     if let (Some(pid), true) = (output.pids.first(), args.cycles > 1) {
         report.steps_plot = Some(StepPlot {
@@ -166,7 +179,8 @@ async fn burst(
     Ok(())
 }
 
-/// Holds all connections, and notes what that costs; `cores` is what the processes had busy.
+/// Holds all connections until `stop`, at the longest as long as the flags say, and notes what that
+/// costs: returns how many cores the processes had busy, this one as the last.
 async fn hold(
     args: &IdleArgs,
     field: &Field,
@@ -174,20 +188,20 @@ async fn hold(
     progress: &Progress,
     began: Instant,
     report: &mut Report,
-    cores: &mut [f64],
-) {
+    stop: &CancellationToken,
+) -> Vec<f64> {
     let start = Instant::now();
     let mut seconds = 0.0;
+    let mut cores = vec![0.0; args.output.pids.len() + 1];
     watch.sample();
-    while start.elapsed() < args.hold {
+    while start.elapsed() < args.hold && !stop.is_cancelled() {
         let from = began.elapsed().as_secs_f64();
         let looked = Instant::now();
-        sleep(
-            args.output
-                .interval
-                .min(args.hold.saturating_sub(start.elapsed())),
-        )
-        .await;
+        let left = args.hold.saturating_sub(start.elapsed());
+        tokio::select! {
+            () = sleep(args.output.interval.min(left)) => {}
+            () = stop.cancelled() => {}
+        }
         let interval = Interval {
             from_seconds: from,
             seconds: looked.elapsed().as_secs_f64(),
@@ -205,9 +219,10 @@ async fn hold(
         ));
         report.series.push(interval);
     }
-    for sum in cores {
+    for sum in &mut cores {
         *sum /= seconds.max(f64::MIN_POSITIVE);
     }
+    cores
 }
 
 /// Resident memory of the processes that the flags name, and of this one.

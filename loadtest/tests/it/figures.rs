@@ -47,6 +47,33 @@ async fn the_persister_is_measured_beside_a_bare_loop_of_inserts() {
 }
 
 #[tokio::test]
+async fn idle_connections_over_several_gateways_are_all_subscribed_and_none_is_cut_off() {
+    let folder = tempfile::tempdir().unwrap();
+    let json = folder.path().join("f.json");
+    let mut figures = figures(&["--only", "many", "--json", json.to_str().unwrap()]);
+    figures
+        .line(|line| line.contains("many: 2 of 2 gateways have 5000 each"))
+        .await;
+    let status = figures.wait().await;
+    let output = figures.output();
+    assert!(status.success(), "{output}");
+    let found: Value = serde_json::from_str(&std::fs::read_to_string(json).unwrap()).unwrap();
+    let set = &found["sets"][0];
+    let rows = set["tables"][0]["rows"].as_array().unwrap();
+    let value = |what: &str| {
+        let mut named = rows.iter();
+        let row = named.find(|row| row[0].as_str().unwrap().starts_with(what));
+        row.unwrap_or_else(|| panic!("{what}: {set:#}"))[1]["median"]
+            .as_f64()
+            .unwrap()
+    };
+    assert_eq!(value("connections, all the time"), 10_000.0, "{output}");
+    assert!(value("TCP sockets") >= 20_000.0, "{output}");
+    assert!(value("gateways' memory") > 0.0, "{output}");
+    assert!(!output.contains("idle connections, gateway"), "{output}");
+}
+
+#[tokio::test]
 async fn figures_that_are_interrupted_are_shown_as_far_as_they_are() {
     let mut figures = figures(&["--only", "stored"]);
     figures

@@ -142,6 +142,41 @@ async fn idle_connections_are_held_and_given_back_cycle_after_cycle() {
 }
 
 #[tokio::test]
+async fn who_is_told_to_end_lets_idle_connections_go_and_reports_what_there_was() {
+    let server = Server::start();
+    let url = format!("ws://{}/ws", server.process.ready().await);
+    let folder = tempfile::tempdir().unwrap();
+    let json = folder.path().join("report.json");
+    let flags = [
+        "idle",
+        "--connections",
+        "30",
+        "--hold",
+        "1h",
+        "--cycles",
+        "9",
+    ];
+    let more = [
+        "--progress",
+        "--gateway",
+        &url,
+        "--json",
+        json.to_str().unwrap(),
+    ];
+    let mut loadtest = Process::spawn("loadtest", flags.iter().chain(&more));
+    loadtest
+        .line(|line| line.contains("30 connected after"))
+        .await;
+    loadtest.terminate().await;
+    let status = loadtest.wait().await;
+    assert_eq!(status.code(), Some(0), "{}", loadtest.output());
+    let report = std::fs::read_to_string(json).unwrap();
+    let report: Value = serde_json::from_str(&report).unwrap();
+    assert_eq!(report["connect_us"]["count"], 30);
+    assert_eq!(report["steps"].as_array().unwrap().len(), 1);
+}
+
+#[tokio::test]
 async fn everybody_comes_back_after_a_storm_and_gets_what_it_missed() {
     let server = Server::start();
     let (code, report, output) = server
