@@ -198,6 +198,8 @@ async fn cycles(
     mongo: &Mongo,
 ) -> Result<(), Broken> {
     let system = System::gateways(stage, redis, mongo, 1).await;
+    // Without it the journal would grow, which is read for each room that somebody enters.
+    let _persister = System::spawn_persister(stage, redis, mongo).await;
     let pids = system.pids(SERVER);
     let descriptors = held(&pids);
     let (count, cycles) = match stage.quick {

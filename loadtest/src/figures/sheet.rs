@@ -271,6 +271,7 @@ impl fmt::Display for Spread {
         let least = self.all.iter().copied().fold(f64::INFINITY, f64::min);
         let most = self.all.iter().copied().fold(f64::NEG_INFINITY, f64::max);
         match self.all.len() > 1 && plain(least) != plain(most) {
+            true if least < 0.0 => write!(f, " ({} to {})", plain(least), plain(most)),
             true => write!(f, " ({}–{})", plain(least), plain(most)),
             false => Ok(()),
         }

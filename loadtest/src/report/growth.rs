@@ -51,7 +51,11 @@ impl Growth {
     /// The name and the exponent.
     pub(crate) fn legend(&self) -> String {
         match self.exponent {
-            Some(exponent) => format!("{} (exponent {exponent:.2})", self.name),
+            Some(exponent) => {
+                // No minus before what is 0 when it is shown.
+                let shown = (exponent * 100.0).round() / 100.0 + 0.0;
+                format!("{} (exponent {shown:.2})", self.name)
+            }
             None => self.name.clone(),
         }
     }
