@@ -93,6 +93,10 @@ mod tests {
             })
         };
         let kept = (100.0, 100.0);
+        // Nobody alone has too much to do, and all together have.
+        let cores = thread::available_parallelism().unwrap().get();
+        let all = vec![0.85; 2 * cores];
+        assert!(verdict(1, 50_000, &all, kept).is_some_and(|it| it.contains("of the")));
         assert_eq!(verdict(200, 700, &[0.2, 0.1], kept), None);
         assert_eq!(verdict(9_000, 50_000, &[0.2, 0.1], kept), None);
         for (wrong, names) in [

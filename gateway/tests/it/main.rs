@@ -6,6 +6,7 @@
 
 mod access;
 mod affinity;
+mod answers;
 mod attach;
 mod auth;
 mod binary;

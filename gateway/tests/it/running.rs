@@ -58,7 +58,12 @@ pub(crate) async fn backend_on(store: StoreUrl) -> Backend {
 
 /// Redis with these flags, and SQLite in a folder of its own.
 pub(crate) async fn redis_backend(redis: &Redis, flags: &[&str]) -> Backend {
-    open(redis.url().parse().unwrap(), None, flags).await
+    redis_backend_at(&redis.url(), flags).await
+}
+
+/// The same on a Redis at this URL.
+pub(crate) async fn redis_backend_at(url: &str, flags: &[&str]) -> Backend {
+    open(url.parse().unwrap(), None, flags).await
 }
 
 /// Redis with these flags, and a database of its own in MongoDB.

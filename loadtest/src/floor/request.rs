@@ -206,10 +206,15 @@ mod tests {
             let plain = (0..length).map(|at| at as u8).collect::<Vec<_>>();
             let masked = plain.iter().zip(mask.iter().cycle()).map(|(a, b)| a ^ b);
             let mut all = [head, mask.to_vec(), masked.collect()].concat();
+            for end in 2..14 {
+                assert_eq!(message(&mut all[..end]), Ok(None), "{end} of {length}");
+            }
             let Piece { payload, next, .. } = message(&mut all).unwrap().unwrap();
             assert_eq!(payload, plain);
             assert_eq!(next, all.len());
         }
+        let mut endless = [0x82, 0xff, 0, 0, 0, 0, 1, 0, 0, 1];
+        assert_eq!(message(&mut endless), Err(()), "more than 16 MiB");
     }
 
     #[test]

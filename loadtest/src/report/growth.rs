@@ -149,6 +149,10 @@ mod tests {
     fn the_reference_is_linear_and_as_long_as_the_series() {
         let points = vec![(10.0, 3.0), (1000.0, 50.0)];
         let growth = Growth::fit("cost", "n", Unit::Count, points);
+        let cheap = Growth::fit("cheap", "n", Unit::Count, vec![(10.0, 1.0), (100.0, 1.0)]);
+        let chart = Growth::chart("growth", &[growth.clone(), cheap]);
+        // It begins at the dearest, above the others.
+        assert_eq!(chart.lines[2].points, [(10.0, 3.0), (1000.0, 300.0)]);
         let chart = Growth::chart("growth", &[growth]);
         assert_eq!(chart.lines[1].points, [(10.0, 3.0), (1000.0, 300.0)]);
         assert!(

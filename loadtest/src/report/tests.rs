@@ -81,6 +81,14 @@ fn what_was_not_sent_and_who_was_cut_off_is_wrong() {
     assert!(!report.ok);
     assert_eq!(report.wrong[0], "not sent 2");
     assert!(report.wrong[1].starts_with("users cut off 2"));
+    let mut report = Report::new("fanout", Load::default());
+    report.history = Some(History {
+        rooms: 0,
+        messages: 0,
+        unread: BTreeMap::from([("late".to_owned(), 3)]),
+    });
+    report.judge();
+    assert_eq!(report.wrong, ["rooms without history 3 (late)"]);
     assert!(Report::new("fanout", Load::default()).ok);
 }
 

@@ -198,6 +198,15 @@ mod tests {
     fn what_servers_of_1_0_and_those_with_cr_lf_send_is_read() {
         let (glance, length) = cut(b"RECEIPT\r\nreceipt-id:7\r\n\r\n\0\n").unwrap();
         assert_eq!((glance.receipt, length), (Some(&b"7"[..]), 26));
+        let (glance, _) = cut(b"RECEIPT\nreceipt-id:7\nreceipt-id:8\n\n\0").unwrap();
+        assert_eq!(glance.receipt, Some(&b"7"[..]), "the first counts");
+        let repeated = b"MESSAGE\nmessage-id:1\nmessage-id:2\nsender:a\nsender:b\n\n\0";
+        let (glance, _) = cut(repeated).unwrap();
+        assert_eq!(
+            (glance.id, glance.sender),
+            (Some(&b"1"[..]), Some(&b"a"[..]))
+        );
+        assert_eq!(unescaped(b"\\c\\n\\r\\\\ a"), ":\n\r\\ a");
         let (glance, _) = cut(b"MESSAGE\nx:y\n\nbody\0MESSAGE").unwrap();
         assert_eq!(glance.body, b"body");
         assert!(matches!(Glance::next(b"\r\nX"), Ok(Next::Beat(2))));
@@ -206,6 +215,7 @@ mod tests {
             b"MESSAGE\nno colon\n",
             b"MESSAGE\ncontent-length:x\n",
             b"MESSAGE\ncontent-length:1\n\nab\0",
+            &[b'x'; MAX_LINE + 1],
         ] {
             assert!(Glance::next(wrong).is_err(), "{wrong:?}");
         }

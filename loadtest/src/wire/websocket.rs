@@ -138,6 +138,13 @@ mod tests {
                 .collect::<Vec<_>>();
             assert_eq!(plain, payload, "{size} octets");
         }
+        let (mut answer, mut end) = (Vec::new(), Vec::new());
+        pong(&mut answer, b"?");
+        close(&mut end);
+        for (frame, opcode, length) in [(answer, 0x8a, 1), (end, 0x88, 2)] {
+            assert_eq!(frame[..2], [opcode, 0x80 | length]);
+            assert_eq!(frame.len(), 6 + usize::from(length));
+        }
     }
 
     #[test]
