@@ -8,8 +8,8 @@ use std::{mem, slice};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use prometheus::IntCounter;
-use redis::{Cmd, Value, cmd};
-use tokio::time::{Instant, sleep};
+use redis::{Cmd, RedisError, Value, cmd};
+use tokio::time::{Instant, sleep, sleep_until};
 use tracing::{info, warn};
 
 use super::announce;
@@ -60,6 +60,9 @@ pub(super) struct JournalFeed {
     writer: Arc<Commands>,
     /// Read and not yet handed out.
     waiting: VecDeque<Entry>,
+    /// When the journals were last read to their ends, where that found something. What comes
+    /// right behind waits for others, without a read for each; what comes after a pause goes at once.
+    emptied: Option<Instant>,
     /// What must be looked through before anything new is read.
     sweeps: Vec<Sweep>,
     swept: Option<Instant>,
@@ -112,6 +115,7 @@ impl JournalFeed {
             },
             writer: Arc::new(commands(settings.publish_timeout)),
             waiting: VecDeque::new(),
+            emptied: None,
             sweeps: Vec::new(),
             swept: None,
             in_doubt: BTreeSet::new(),
@@ -154,21 +158,12 @@ impl JournalFeed {
         }
         let mut next = self.awake();
         if self.waiting.is_empty() {
+            if let Some(emptied) = self.emptied {
+                sleep_until(emptied + linger).await;
+            }
             next = self.await_first(max).await?;
-            if self.waiting.is_empty() {
-                return Ok(());
-            }
         }
-        let until = Instant::now() + linger;
-        while self.waiting.len() < max {
-            if next.is_empty() {
-                let left = until.saturating_duration_since(Instant::now());
-                if left.is_zero() {
-                    break;
-                }
-                sleep(left.min((linger / 4).max(Duration::from_millis(1)))).await;
-                next = self.awake();
-            }
+        while self.waiting.len() < max && !next.is_empty() {
             // A read for the last few would cost Redis as much as one for hundreds.
             if max - self.waiting.len() < next.len() && self.waiting.len() > max / 2 {
                 break;
@@ -178,6 +173,8 @@ impl JournalFeed {
             next.truncate(max - self.waiting.len());
             next = self.read(&next, max - self.waiting.len(), None).await?;
         }
+        let all = next.is_empty() && !self.waiting.is_empty();
+        self.emptied = all.then(Instant::now);
         Ok(())
     }
 
@@ -420,7 +417,13 @@ impl JournalFeed {
         let mut failure = BrokerError::Unavailable("no server of Redis answers".into());
         for (shards, answer) in shards.into_iter().zip(answers) {
             let explain = |error| self.topology.explain(&error);
-            match answer.map(Value::extract_error) {
+            // Only the whole answer can be an error here; looking at each value in it costs as much
+            // as reading it.
+            let answer = answer.map(|answer| match answer {
+                Value::ServerError(error) => Err(RedisError::from(error)),
+                value => Ok(value),
+            });
+            match answer {
                 Ok(Ok(value)) => values.push(Some(value)),
                 Ok(Err(error)) if error.code() == Some("NOGROUP") => {
                     warn!("Redis has lost the journals or their groups: the groups are made again");
