@@ -63,11 +63,12 @@ pub async fn run(
         ready,
         stop: stop.clone(),
         to_the_end: !durable,
-        // Where members see what is stored they have to see it in order.
-        at_once: if guarantees.shows_stored_only() {
-            1
-        } else {
+        // A durable broker knows what is not stored yet, so that no reading shows a hole. Of another
+        // the store is all that is seen.
+        at_once: if durable && guarantees.journaled {
             AT_ONCE
+        } else {
+            1
         },
         failing: AtomicU8::new(0),
     };
