@@ -10,16 +10,17 @@ use shared::store::DeadLetter;
 /// Entries on their way: messages to store, letters to bury, and who waits for which.
 pub(crate) struct Batch {
     messages: Vec<Arc<Message>>,
+    /// Who waits for each of the messages.
+    waiting: Vec<Option<GatewayId>>,
     letters: Vec<DeadLetter>,
-    waiting: HashMap<MessageId, GatewayId>,
 }
 
 impl Batch {
     /// Sorts out the entries that are no messages.
     pub(crate) fn new(entries: Vec<Entry>) -> Self {
         let mut messages = Vec::with_capacity(entries.len());
+        let mut waiting = Vec::with_capacity(entries.len());
         let mut letters = Vec::new();
-        let mut waiting = HashMap::new();
         for Entry {
             id,
             content,
@@ -27,19 +28,21 @@ impl Batch {
         } in entries
         {
             match content {
-                Ok(message) => messages.push(message),
+                Ok(message) => {
+                    messages.push(message);
+                    waiting.push(notify);
+                }
                 Err(undecodable) => letters.push(DeadLetter {
                     id,
                     reason: undecodable.reason,
                     content: Err(undecodable.raw),
                 }),
             }
-            waiting.extend(notify.map(|gateway| (id, gateway)));
         }
         Self {
             messages,
-            letters,
             waiting,
+            letters,
         }
     }
 
@@ -55,8 +58,12 @@ impl Batch {
 
     /// Moves messages that the store will never take to the letters.
     pub(crate) fn refuse(&mut self, refused: Vec<(MessageId, String)>) {
+        if refused.is_empty() {
+            return;
+        }
         let mut refused: HashMap<_, _> = refused.into_iter().collect();
-        for message in std::mem::take(&mut self.messages) {
+        let waiting = std::mem::take(&mut self.waiting);
+        for (message, notify) in std::mem::take(&mut self.messages).into_iter().zip(waiting) {
             match refused.remove(&message.id) {
                 Some(reason) => {
                     let id = message.id;
@@ -66,7 +73,10 @@ impl Batch {
                         content: Ok(message),
                     });
                 }
-                None => self.messages.push(message),
+                None => {
+                    self.messages.push(message);
+                    self.waiting.push(notify);
+                }
             }
         }
     }
@@ -74,9 +84,10 @@ impl Batch {
     /// What the journal may forget, once the messages are stored and the letters buried. Nobody
     /// is told that a letter is stored.
     pub(crate) fn settled(&self) -> Vec<Settled> {
-        let stored = self.messages.iter().map(|message| Settled {
+        let stored = self.messages.iter().zip(&self.waiting);
+        let stored = stored.map(|(message, notify)| Settled {
             id: message.id,
-            notify: self.waiting.get(&message.id).copied(),
+            notify: *notify,
         });
         let buried = self.letters.iter().map(|letter| Settled {
             id: letter.id,

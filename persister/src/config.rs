@@ -31,15 +31,15 @@ pub struct Args {
 /// The flags of a persister, for every process that is one.
 #[derive(Clone, Debug, clap::Args)]
 pub struct PersisterArgs {
-    /// The most messages that are written to the store together; a persister holds about three times their
+    /// The most messages that are written to the store together; a persister holds about four times their
     /// size in memory
     #[arg(long, env = "ROOMCAST_BATCH_MAX", value_name = "MESSAGES", default_value_t = 500,
         value_parser = clap::value_parser!(u16).range(1..=10_000), help_heading = HEADING)]
     pub batch_max: u16,
 
-    /// How long the first message of a batch waits for others. Receipts that wait for the store
-    /// are late by it; with it fewer, larger writes do the same work. Defaults to 20ms, for
-    /// `roomcast` to 2ms
+    /// How long the first message of a batch waits for others, at the most: after a pause it does
+    /// not. Receipts that wait for the store are late by it; with it fewer, larger writes do the same
+    /// work. Defaults to 20ms, for `roomcast` to 2ms
     #[arg(long, env = "ROOMCAST_LINGER", value_name = "TIME", value_parser = linger,
         help_heading = HEADING)]
     pub linger: Option<Duration>,
@@ -61,7 +61,7 @@ const LONGEST_LINGER: Duration = Duration::from_secs(1);
 pub struct Settings {
     /// The most messages in a batch.
     pub batch_max: usize,
-    /// How long the first message of a batch waits for others.
+    /// How long the first message of a batch waits for others, at the most.
     pub linger: Duration,
     /// How long finishing may take once told to stop.
     pub drain_timeout: Duration,

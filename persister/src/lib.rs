@@ -25,12 +25,16 @@ use uuid::Uuid;
 pub use self::config::Settings;
 use self::worker::Worker;
 
+/// How many batches are stored at the same time: the store need not wait for us between two, and we
+/// not for it.
+const AT_ONCE: usize = 2;
+
 /// How often the backlog is measured, and how long that may take.
 const BACKLOG_EVERY: Duration = Duration::from_secs(1);
 const BACKLOG_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Stores what the broker has accepted, until `stop` is cancelled. While the store or the broker
-/// is away no more than the next batch is taken from the journal, `ready` is unmet, and this goes on
+/// is away no more than the next three batches are taken from the journal, `ready` is unmet, and this goes on
 /// trying.
 ///
 /// When told to stop it finishes the batches that it has. What a broker inside this process still
@@ -59,6 +63,13 @@ pub async fn run(
         ready,
         stop: stop.clone(),
         to_the_end: !durable,
+        // A durable broker knows what is not stored yet, so that no reading shows a hole. Of another
+        // the store is all that is seen.
+        at_once: if durable && guarantees.journaled {
+            AT_ONCE
+        } else {
+            1
+        },
         failing: AtomicU8::new(0),
     };
     // A task of its own: the one that waits here may belong to a thread that others must wake.

@@ -19,7 +19,8 @@ const LINGER: Duration = Duration::from_millis(20);
 /// The port of the admin pages where the flag is not given.
 const ADMIN_PORT: u16 = 9101;
 
-#[tokio::main]
+// What it does by itself is little: with one thread no other has to be woken.
+#[tokio::main(flavor = "current_thread")]
 async fn main() {
     let args: Args = exit::parse_or_exit();
     exit::run(serve(args)).await

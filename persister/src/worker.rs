@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
+use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
+use futures_util::stream::poll_fn;
 use shared::admin::Latch;
 use shared::backoff::Backoff;
 use shared::broker::{Feed, Settled, Settler};
@@ -37,13 +39,15 @@ pub(crate) struct Worker {
     pub(crate) stop: CancellationToken,
     /// When told to stop, go on until the feed has nothing more.
     pub(crate) to_the_end: bool,
+    /// How many batches are stored at the same time.
+    pub(crate) at_once: usize,
     /// The operations that have to be tried again, a bit for each.
     pub(crate) failing: AtomicU8,
 }
 
 impl Worker {
-    /// Works until it is told to stop. While one batch is stored the next is read, and the one
-    /// before it settled; they are stored one after the other.
+    /// Works until it is told to stop. While batches are stored the next one is read, and one that is
+    /// stored is settled.
     pub(crate) async fn run(self, mut feed: Box<dyn Feed>) {
         let settler = feed.settler();
         let (read, batches) = mpsc::channel(1);
@@ -51,7 +55,7 @@ impl Worker {
         self.ready.set(true);
         tokio::join!(
             self.read(&mut *feed, read),
-            self.store(batches, &*settler, stored),
+            self.store_all(batches, &*settler, stored),
             self.settle_all(&*settler, settling),
         );
     }
@@ -101,37 +105,45 @@ impl Worker {
         }
     }
 
-    /// Stores or buries everything in each batch, and hands it on only then.
-    ///
-    /// It is settled by whoever has stored it, also when another has taken it over meanwhile: the
-    /// store has it then, whatever becomes of the other.
-    async fn store(
+    /// Stores batches as they come, at most so many at the same time.
+    async fn store_all(
         &self,
         mut batches: mpsc::Receiver<Batch>,
         settler: &dyn Settler,
         stored: mpsc::Sender<Vec<Settled>>,
     ) {
-        while let Some(mut batch) = batches.recv().await {
-            if self.settings.without.has(Protection::StoreFirst) {
-                self.settle(settler, batch.settled()).await;
-            }
-            let inserted = self.insert(&batch).await;
-            self.metrics.stored.inc_by(inserted.stored as u64);
-            self.metrics.duplicates.inc_by(inserted.duplicates as u64);
-            batch.refuse(inserted.refused);
-            let now = SystemTime::now();
-            for message in batch.messages() {
-                // The broker's clock may be ahead of this one.
-                let lag = now
-                    .duration_since(message.id.created_at())
-                    .unwrap_or_default();
-                self.metrics.lag_seconds.observe(lag.as_secs_f64());
-            }
-            self.bury(&batch).await;
-            if stored.send(batch.settled()).await.is_err() {
-                return;
-            }
+        let stored = &stored;
+        poll_fn(|context| batches.poll_recv(context))
+            .for_each_concurrent(self.at_once, |batch| async move {
+                let settled = self.store(batch, settler).await;
+                // Without anyone who settles there is nobody who reads either.
+                drop(stored.send(settled).await);
+            })
+            .await;
+    }
+
+    /// Stores or buries everything in a batch, and says only then what may be settled.
+    ///
+    /// It is settled by whoever has stored it, also when another has taken it over meanwhile: the
+    /// store has it then, whatever becomes of the other.
+    async fn store(&self, mut batch: Batch, settler: &dyn Settler) -> Vec<Settled> {
+        if self.settings.without.has(Protection::StoreFirst) {
+            self.settle(settler, batch.settled()).await;
         }
+        let inserted = self.insert(&batch).await;
+        self.metrics.stored.inc_by(inserted.stored as u64);
+        self.metrics.duplicates.inc_by(inserted.duplicates as u64);
+        batch.refuse(inserted.refused);
+        let now = SystemTime::now();
+        for message in batch.messages() {
+            // The broker's clock may be ahead of this one.
+            let lag = now
+                .duration_since(message.id.created_at())
+                .unwrap_or_default();
+            self.metrics.lag_seconds.observe(lag.as_secs_f64());
+        }
+        self.bury(&batch).await;
+        batch.settled()
     }
 
     async fn settle_all(&self, settler: &dyn Settler, mut settling: mpsc::Receiver<Vec<Settled>>) {
@@ -189,7 +201,7 @@ impl Worker {
         tracing::warn!("the journal keeps what is stored; it comes again, and changes nothing");
     }
 
-    /// Repeats an operation of the store until it succeeds. No more than the next batch is read from
+    /// Repeats an operation of the store until it succeeds. No more than three batches are read from
     /// the journal meanwhile, which holds what is accepted.
     async fn until_done<'a, T>(
         &self,

@@ -12,13 +12,14 @@ use persister::Settings;
 use shared::config::{BrokerSettings, BrokerUrl, Delivery, Protection, Without};
 use shared::message::{Message, MessageId, RoomName, Span, UsedKey, UserName};
 use shared::store::{DeadLetter, Inserted, Rights, Store, StoreError};
+use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, copy};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
 use crate::fixture::{
-    Persister, assert_stored, broker_settings, mongo_url, on, open_broker_with, open_store,
-    process, publish, settled, stored, taken,
+    Persister, assert_stored, broker_settings, file_in, mongo_url, on, open_broker,
+    open_broker_with, open_store, process, publish, settled, stored, taken,
 };
 
 /// A store whose inserts stop before or after the real one, until they are let go.
@@ -27,6 +28,9 @@ struct Stopping {
     place: Place,
     /// How many inserts stand there.
     stopped: AtomicUsize,
+    /// How many inserts are under way, and how many were at the most.
+    under_way: AtomicUsize,
+    most: AtomicUsize,
     go: watch::Sender<bool>,
 }
 
@@ -41,6 +45,8 @@ impl Stopping {
             store: Arc::clone(store),
             place,
             stopped: AtomicUsize::new(0),
+            under_way: AtomicUsize::new(0),
+            most: AtomicUsize::new(0),
             go: watch::Sender::new(false),
         })
     }
@@ -65,6 +71,8 @@ impl Store for Stopping {
         batch: &'a [Arc<Message>],
     ) -> BoxFuture<'a, Result<Inserted, StoreError>> {
         async move {
+            let under_way = self.under_way.fetch_add(1, Ordering::SeqCst) + 1;
+            self.most.fetch_max(under_way, Ordering::SeqCst);
             if let Place::BeforeStoring = self.place {
                 self.stop().await;
             }
@@ -72,6 +80,7 @@ impl Store for Stopping {
             if let Place::AfterStoring = self.place {
                 self.stop().await;
             }
+            self.under_way.fetch_sub(1, Ordering::SeqCst);
             inserted
         }
         .boxed()
@@ -120,6 +129,43 @@ impl Store for Stopping {
     fn ping(&self) -> BoxFuture<'_, Result<(), StoreError>> {
         self.store.ping()
     }
+}
+
+#[tokio::test]
+async fn while_one_batch_is_stored_another_is() {
+    let redis = Redis::start().await;
+    let store = open_store(mongo_url(Mongo::shared().await)).await;
+    let broker = on(&redis, Delivery::AtLeastOnce).await;
+    let slow = Stopping::new(&store, Place::BeforeStoring);
+    let ids = publish(&broker, 0..60).await;
+    let as_store: Arc<dyn Store> = slow.clone();
+    let persister = Persister::start(&broker, &as_store);
+    until("two inserts are under way", async || {
+        slow.most.load(Ordering::SeqCst) == 2
+    })
+    .await;
+    slow.go.send_replace(true);
+    settled(&broker).await;
+    assert_stored(&store, &ids).await;
+    assert_eq!(slow.most.load(Ordering::SeqCst), 2);
+    drop(persister);
+}
+
+#[tokio::test]
+async fn where_members_see_what_is_stored_batches_are_stored_one_after_the_other() {
+    let folder = TempDir::new().unwrap();
+    let store = open_store(file_in(&folder)).await;
+    let broker = open_broker(BrokerUrl::Memory, Delivery::AtLeastOnce).await;
+    let slow = Stopping::new(&store, Place::BeforeStoring);
+    let ids = publish(&broker, 0..200).await;
+    let as_store: Arc<dyn Store> = slow.clone();
+    let persister = Persister::start(&broker, &as_store);
+    slow.is_reached().await;
+    slow.go.send_replace(true);
+    settled(&broker).await;
+    assert_stored(&store, &ids).await;
+    assert_eq!(slow.most.load(Ordering::SeqCst), 1);
+    drop(persister);
 }
 
 #[tokio::test]

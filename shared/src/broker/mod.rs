@@ -284,7 +284,8 @@ pub enum Event {
 /// others.
 pub trait Feed: Send + Sync {
     /// The next entries, oldest first within a shard: returns as soon as `max` are there or too few
-    /// are missing for another look at each shard, or `linger` after the first one; nothing for about a second is an empty answer. Entries that
+    /// are missing for another look at each shard, or at the latest `linger` after the first one, which
+    /// need not wait if it comes after a pause; nothing for about a second is an empty answer. Entries that
     /// a dead peer left come first.
     ///
     /// # Errors

@@ -9,7 +9,7 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use prometheus::IntCounter;
 use redis::{Cmd, Value, cmd};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, sleep_until};
 use tracing::{info, warn};
 
 use super::announce;
@@ -38,6 +38,9 @@ const LOOK_PAUSE: Duration = Duration::from_micros(300);
 /// How long a shard whose server did not answer is left alone, so that the others are read.
 const REST: Duration = Duration::from_millis(500);
 
+/// For how long what gathers is not looked at: each read is a write to Redis's log, and is synced.
+const UNREAD: Duration = Duration::from_millis(20);
+
 const MAKE_GROUP: &str = include_str!("group.lua");
 
 /// Reads the journals of all shards.
@@ -60,6 +63,9 @@ pub(super) struct JournalFeed {
     writer: Arc<Commands>,
     /// Read and not yet handed out.
     waiting: VecDeque<Entry>,
+    /// When the journals were read to their ends for what was handed out last. What comes right
+    /// behind waits for others; what comes after a pause goes at once.
+    emptied: Option<Instant>,
     /// What must be looked through before anything new is read.
     sweeps: Vec<Sweep>,
     swept: Option<Instant>,
@@ -98,7 +104,7 @@ impl JournalFeed {
         let by_shard = topology.is_cluster();
         let feed = Self {
             topology: topology.clone(),
-            consumer: consumer.to_string(),
+            consumer: consumer.into(),
             journals: (0..settings.shards).map(keys::journal).collect(),
             takeover_after: settings.takeover_after,
             takes_over: !settings.without.has(Protection::Takeover),
@@ -112,6 +118,7 @@ impl JournalFeed {
             },
             writer: Arc::new(commands(settings.publish_timeout)),
             waiting: VecDeque::new(),
+            emptied: None,
             sweeps: Vec::new(),
             swept: None,
             in_doubt: BTreeSet::new(),
@@ -153,20 +160,25 @@ impl JournalFeed {
             self.sweep(max - self.waiting.len()).await?;
         }
         let mut next = self.awake();
+        let until = self
+            .emptied
+            .take()
+            .map_or_else(Instant::now, |emptied| emptied + linger);
+        let look = (linger / 4).max(UNREAD);
         if self.waiting.is_empty() {
+            sleep_until(until.min(Instant::now() + look)).await;
             next = self.await_first(max).await?;
             if self.waiting.is_empty() {
                 return Ok(());
             }
         }
-        let until = Instant::now() + linger;
         while self.waiting.len() < max {
             if next.is_empty() {
                 let left = until.saturating_duration_since(Instant::now());
                 if left.is_zero() {
                     break;
                 }
-                sleep(left.min((linger / 4).max(Duration::from_millis(1)))).await;
+                sleep(left.min(look)).await;
                 next = self.awake();
             }
             // A read for the last few would cost Redis as much as one for hundreds.
@@ -178,6 +190,7 @@ impl JournalFeed {
             next.truncate(max - self.waiting.len());
             next = self.read(&next, max - self.waiting.len(), None).await?;
         }
+        self.emptied = next.is_empty().then(Instant::now);
         Ok(())
     }
 
@@ -225,10 +238,8 @@ impl JournalFeed {
             }
             let journals: Vec<&String> =
                 shards.iter().map(|shard| &self.journals[*shard]).collect();
-            command
-                .arg("STREAMS")
-                .arg(journals)
-                .arg(vec![">"; shards.len()]);
+            command.arg("STREAMS").arg(journals);
+            command.arg(vec![">"; shards.len()]);
             (shards, command)
         });
         let commands = commands.collect();
@@ -362,10 +373,9 @@ impl JournalFeed {
     }
 
     fn hand_over(&mut self, shard: usize, entries: Vec<StreamEntry>) {
-        let entries = entries
-            .into_iter()
-            .filter_map(|entry| entry.into_entry(shard as u16));
-        self.waiting.extend(entries);
+        let entries = entries.into_iter();
+        self.waiting
+            .extend(entries.filter_map(|entry| entry.into_entry(shard as u16)));
     }
 
     async fn plan_sweeps(&mut self) {
@@ -380,11 +390,10 @@ impl JournalFeed {
             }
         };
         let awake = self.awake();
-        let (doubtful, later) = mem::take(&mut self.in_doubt)
-            .into_iter()
-            .partition(|shard| awake.binary_search(shard).is_ok());
+        let in_doubt = mem::take(&mut self.in_doubt).into_iter();
+        let (doubtful, later): (BTreeSet<_>, _) =
+            in_doubt.partition(|shard| awake.binary_search(shard).is_ok());
         self.in_doubt = later;
-        let doubtful: BTreeSet<usize> = doubtful;
         self.sweeps
             .extend(doubtful.into_iter().map(start(Whose::Own)));
         let due = |swept: Instant| swept.elapsed() >= self.takeover_after / 2;
@@ -419,10 +428,15 @@ impl JournalFeed {
         let mut values = Vec::with_capacity(answers.len());
         let mut failure = BrokerError::Unavailable("no server of Redis answers".into());
         for (shards, answer) in shards.into_iter().zip(answers) {
-            let explain = |error| self.topology.explain(&error);
-            match answer.map(Value::extract_error) {
-                Ok(Ok(value)) => values.push(Some(value)),
-                Ok(Err(error)) if error.code() == Some("NOGROUP") => {
+            // Only the whole can be an error: a look at all that is in it costs as much as reading it.
+            let answer = answer.and_then(|answer| match answer {
+                Value::ServerError(error) if error.code() != "NOGROUP" => {
+                    Err(self.topology.explain(&error.into()))
+                }
+                answer => Ok(answer),
+            });
+            match answer {
+                Ok(Value::ServerError(_)) => {
                     warn!("Redis has lost the journals or their groups: the groups are made again");
                     let numbers = shards.iter().map(|shard| *shard as u16);
                     if let Err(error) = self.make_groups(numbers).await {
@@ -433,9 +447,9 @@ impl JournalFeed {
                     }
                     values.push(Some(Value::Nil));
                 }
-                error => {
-                    let error = error.and_then(|error| error.map_err(explain));
-                    failure = error.err().unwrap_or(failure);
+                Ok(value) => values.push(Some(value)),
+                Err(error) => {
+                    failure = error;
                     if self.by_shard {
                         let until = Instant::now() + REST;
                         self.resting

@@ -18,10 +18,25 @@ const LETTER_BODY: usize = 14 << 20;
 const LETTER_HEADERS: usize = 1 << 20;
 const LETTER_REASON: usize = 4096;
 
+/// A document without fields: its length, and its end.
+const EMPTY: [u8; 5] = [5, 0, 0, 0, 0];
+
+/// About the octets of a message's document without its body.
+const OTHERS: usize = 256;
+
 /// A message as a document of `messages`.
 pub(super) fn encode(message: &Message) -> RawDocumentBuf {
-    let mut document = RawDocumentBuf::new();
-    document.append(cstr!("_id"), uuid(message.id));
+    let mut empty = Vec::with_capacity(message.body.len() + OTHERS);
+    empty.extend_from_slice(&EMPTY);
+    let mut document = RawDocumentBuf::from_bytes(empty).expect("that is a document");
+    let id = message.id.uuid();
+    document.append(
+        cstr!("_id"),
+        RawBinaryRef {
+            subtype: BinarySubtype::Uuid,
+            bytes: id.as_bytes(),
+        },
+    );
     append_message(&mut document, message, &message.body);
     document
 }

@@ -3,10 +3,12 @@
 use std::time::Duration;
 
 use harness::Redis;
+use harness::until::DEADLINE;
 use redis::cmd;
+use tokio::time::timeout;
 
 use super::servers::Server;
-use super::{Backend, Kind};
+use super::{Backend, Kind, accept, draft, ids};
 
 /// The sum of a number that the servers count, as `INFO` writes it.
 async fn counted(servers: &[&Redis], section: &str, before: &str) -> u64 {
@@ -37,6 +39,30 @@ async fn what_others_have_left_is_looked_for_in_all_shards_at_once() {
     // Some for each thousand commands; one for each command would be as many as shards.
     let reads = counted(&[backend.redis()], "stats", read).await - before;
     assert!(reads < 200, "{reads}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_comes_after_a_pause_goes_at_once_and_what_comes_right_behind_waits_for_others() {
+    let mut backend = Backend::start(Kind::Redis).await;
+    let broker = backend.broker().await;
+    let mut feed = broker.open_feed("one").await.unwrap();
+    let lone = accept(&broker, draft("a", 0)).await;
+    let batch = timeout(DEADLINE, feed.next(20, DEADLINE * 10)).await;
+    assert_eq!(ids(&batch.unwrap().unwrap()), [lone]);
+
+    let looks = "cmdstat_xreadgroup:calls=";
+    let before = counted(&[backend.redis()], "commandstats", looks).await;
+    let behind = async {
+        let mut accepted = Vec::new();
+        for n in 1..5 {
+            accepted.push(accept(&broker, draft("a", n)).await);
+        }
+        accepted
+    };
+    let (batch, accepted) = tokio::join!(feed.next(20, DEADLINE / 20), behind);
+    assert_eq!(ids(&batch.unwrap()), accepted);
+    let looks = counted(&[backend.redis()], "commandstats", looks).await - before;
+    assert!(looks <= 5, "{looks}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
