@@ -101,7 +101,10 @@ pub(crate) async fn memory(stage: &Stage, sheet: &mut Sheet) -> Result<(), Broke
             }
             _ => {}
         }
-        lines.push((name.to_owned(), points));
+        // Beside it the others would be one line at the bottom.
+        if name != "RabbitMQ" {
+            lines.push((name.to_owned(), points));
+        }
     }
     sheet.tables.push(table);
     sheet.plots.push(Plot {

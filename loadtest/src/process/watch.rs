@@ -225,7 +225,7 @@ mod tests {
         let (processes, own, kernel) = watch.close(10);
         let used = processes[0].cpu_seconds.unwrap();
         assert!((0.03..=whole - 0.06).contains(&used), "{used} of {whole}");
-        assert_eq!(processes[0].us_per_delivery, Some(used * 1e5));
+        assert_eq!(processes[0].us_per_delivery, Some(used * 1e6 / 10.0));
         assert_eq!(own.name, "loadtest");
         assert!(own.rss_peak_bytes >= own.rss_before_bytes);
         assert!(own.rss_peak_bytes >= own.rss_after_bytes && own.descriptors > Some(0));
