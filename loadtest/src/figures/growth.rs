@@ -122,7 +122,9 @@ pub(crate) async fn growth(stage: &Stage, sheet: &mut Sheet) -> Result<(), Broke
             let exponent = exponent(costs);
             let found = exponent.as_ref().map(|exponent| exponent.median);
             greatest = [greatest, found].into_iter().flatten().reduce(f64::max);
-            let spreads = costs.iter().map(|(_, all)| Spread::of(all.iter().copied()));
+            let spreads = costs
+                .iter()
+                .map(|(_, all)| Spread::of(all.iter().map(|cores| cores * 1e3)));
             let spreads = spreads.collect::<Vec<_>>();
             let values = costs.iter().map(|(value, _)| *value);
             let medians = spreads.iter().flatten().map(|spread| spread.median / 1e3);
