@@ -29,6 +29,8 @@ const DURABLE: &[&str] = &[
     "",
     "--maxmemory-policy",
     "noeviction",
+    "--auto-aof-rewrite-min-size",
+    "512mb",
 ];
 
 /// Starts the server and ends it together with the test, however the test ends: the pipe to the

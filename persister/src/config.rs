@@ -31,7 +31,7 @@ pub struct Args {
 /// The flags of a persister, for every process that is one.
 #[derive(Clone, Debug, clap::Args)]
 pub struct PersisterArgs {
-    /// The most messages that are written to the store together; a persister holds about four times their
+    /// The most messages that are written to the store together; a persister holds about six times their
     /// size in memory
     #[arg(long, env = "ROOMCAST_BATCH_MAX", value_name = "MESSAGES", default_value_t = 500,
         value_parser = clap::value_parser!(u16).range(1..=10_000), help_heading = HEADING)]
@@ -39,7 +39,7 @@ pub struct PersisterArgs {
 
     /// How long the first message of a batch waits for others, at the most: after a pause it does
     /// not. Receipts that wait for the store are late by it; with it fewer, larger writes do the same
-    /// work. Defaults to 20ms, for `roomcast` to 2ms
+    /// work. Defaults to 10ms, for `roomcast` to 2ms
     #[arg(long, env = "ROOMCAST_LINGER", value_name = "TIME", value_parser = linger,
         help_heading = HEADING)]
     pub linger: Option<Duration>,
@@ -84,7 +84,7 @@ impl PersisterArgs {
 fn linger(text: &str) -> Result<Duration, String> {
     match duration(text)? {
         linger if linger <= LONGEST_LINGER => Ok(linger),
-        _ => Err("at most 1s is needed, such as 20ms".into()),
+        _ => Err("at most 1s is needed, such as 10ms".into()),
     }
 }
 

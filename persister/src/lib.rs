@@ -34,8 +34,8 @@ const BACKLOG_EVERY: Duration = Duration::from_secs(1);
 const BACKLOG_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Stores what the broker has accepted, until `stop` is cancelled. While the store or the broker
-/// is away no more than the next three batches are taken from the journal, `ready` is unmet, and this goes on
-/// trying.
+/// is away no more than the next five batches are taken from the journal, `ready` is unmet, and this
+/// goes on trying.
 ///
 /// When told to stop it finishes the batches that it has. What a broker inside this process still
 /// holds would be lost with it, so that is stored too: cancel `stop` when nothing publishes any

@@ -14,7 +14,7 @@ use tikv_jemallocator::Jemalloc;
 static ALLOCATOR: Jemalloc = Jemalloc;
 
 /// How long a batch waits: receipts on other machines are later by more than this anyway.
-const LINGER: Duration = Duration::from_millis(20);
+const LINGER: Duration = Duration::from_millis(10);
 
 /// The port of the admin pages where the flag is not given.
 const ADMIN_PORT: u16 = 9101;

@@ -60,9 +60,11 @@ impl Worker {
         );
     }
 
-    /// Reads ahead by one batch. `next` is never cut short: what it has taken would lie with a
-    /// consumer that is gone until another takes it over.
+    /// Reads ahead what is stored at the same time: where there is so much, one reading serves several
+    /// batches. `next` is never cut short: what it has taken would lie with a consumer that is gone
+    /// until another takes it over.
     async fn read(&self, feed: &mut dyn Feed, batches: mpsc::Sender<Batch>) {
+        let most = self.settings.batch_max * self.at_once;
         let mut backoff = Backoff::new(PAUSE_MIN, PAUSE_MAX);
         let mut away = false;
         loop {
@@ -78,7 +80,7 @@ impl Worker {
             } else {
                 self.settings.linger
             };
-            let entries = match feed.next(self.settings.batch_max, linger).await {
+            let mut entries = match feed.next(most, linger).await {
                 Ok(entries) => entries,
                 Err(error) => {
                     if !away {
@@ -95,9 +97,16 @@ impl Worker {
             away = false;
             backoff.reset();
             self.works(Operation::Feed);
-            let more = entries.len() >= self.settings.batch_max;
-            if !entries.is_empty() {
-                place.send(Batch::new(entries));
+            let more = entries.len() >= most;
+            let mut place = Some(place);
+            while !entries.is_empty() {
+                let rest = entries.split_off(entries.len().min(self.settings.batch_max));
+                let batch = Batch::new(std::mem::replace(&mut entries, rest));
+                match place.take() {
+                    Some(place) => drop(place.send(batch)),
+                    // Nobody stores any more: another takes over what was read.
+                    None => drop(batches.send(batch).await),
+                }
             }
             if stopping && !more {
                 return;
