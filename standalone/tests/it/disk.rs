@@ -39,7 +39,7 @@ async fn a_full_disk_withholds_receipts_and_loses_none_and_service_resumes_by_it
     );
     let admin = server.admin().await;
     let mut kim = client(&server, "kim").await;
-    assert_eq!(get(admin, "/readyz").await.0, 200);
+    until("it is ready", async || get(admin, "/readyz").await.0 == 200).await;
     let body = "x".repeat(8000);
     let mut receipted = Vec::new();
     let mut sent = 0;
