@@ -103,7 +103,7 @@ impl Worker {
                 let rest = entries.split_off(entries.len().min(self.settings.batch_max));
                 let batch = Batch::new(std::mem::replace(&mut entries, rest));
                 match place.take() {
-                    Some(place) => drop(place.send(batch)),
+                    Some(place) => place.send(batch),
                     // Nobody stores any more: another takes over what was read.
                     None => drop(batches.send(batch).await),
                 }
