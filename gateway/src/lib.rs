@@ -126,8 +126,11 @@ pub struct Parts {
     pub pages: Pages,
     /// Where everything is counted.
     pub metrics: Metrics,
-    /// Told when the broker can be used, and when the gateway drains.
+    /// Told when the broker can be used.
     pub readiness: Readiness,
+    /// Its condition from when operators can ask, for a gateway that is still opening its broker is not
+    /// ready: met while clients are taken, and not when the gateway drains.
+    pub serving: Latch,
     /// How long clients may take to leave after `stop`.
     pub drain_timeout: Duration,
     /// What is switched off.
@@ -179,10 +182,10 @@ pub async fn run(parts: Parts, stop: CancellationToken) -> Result<(), BrokerErro
         pages,
         metrics,
         readiness,
+        serving,
         drain_timeout,
         without,
     } = parts;
-    let serving = readiness.latch("serving");
     let id = GatewayId::random();
     let fanout = broker.open_fanout(id).await?;
     let guarantees = broker.guarantees();

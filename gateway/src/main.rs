@@ -54,6 +54,7 @@ async fn serve(args: Args) -> Result<(), Failure> {
     let stop = shutdown::signal();
     let metrics = Metrics::new();
     let readiness = Readiness::new();
+    let serving = readiness.latch("serving");
     let listener = listen::bind("--listen", settings.listen).await?;
     let admin = Admin::start(
         args.common.admin_address(9100),
@@ -81,6 +82,7 @@ async fn serve(args: Args) -> Result<(), Failure> {
         pages: Pages::default(),
         metrics,
         readiness,
+        serving,
         drain_timeout: args.common.drain_timeout,
         without: args.common.without(),
     };

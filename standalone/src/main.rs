@@ -78,6 +78,7 @@ async fn serve(args: Args) -> Result<(), Failure> {
     let stop = shutdown::signal();
     let metrics = Metrics::new();
     let readiness = Readiness::new();
+    let serving = readiness.latch("serving");
     let listener = listen::bind("--listen", settings.listen).await?;
     let admin = Admin::start(
         args.common.admin_address(9100),
@@ -121,6 +122,7 @@ async fn serve(args: Args) -> Result<(), Failure> {
         pages: page::pages(),
         metrics,
         readiness,
+        serving,
         drain_timeout: args.common.drain_timeout,
         without: args.common.without(),
     };

@@ -5,6 +5,8 @@ use std::process::{Command, Output};
 
 use gateway::close::{CloseReason, Reconnect};
 use harness::{Process, Redis, StompClient, StompOptions};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 /// Runs it to its end, with nothing of this environment's own settings.
 fn gateway(args: &[&str]) -> Output {
@@ -90,6 +92,25 @@ fn a_redis_or_mongodb_that_is_not_there_is_named_and_ends_with_69() {
             "{line}"
         );
     }
+}
+
+#[tokio::test]
+async fn a_gateway_whose_redis_does_not_answer_yet_is_not_ready() {
+    // Takes connections into the system's queue, and answers none.
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let broker = format!("redis://{}", silent.local_addr().unwrap());
+    let folder = tempfile::tempdir().unwrap();
+    let store = format!("sqlite:{}", folder.path().join("chat.db").display());
+    let open = ["--broker", &broker, "--store", &store];
+    let listen = ["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"];
+    let patience = ["--connect-timeout", "10m"];
+    let gateway = Process::spawn("gateway", open.iter().chain(&listen).chain(&patience));
+    let mut operator = TcpStream::connect(gateway.admin().await).await.unwrap();
+    let request = b"GET /readyz HTTP/1.1\r\nHost: gateway\r\nConnection: close\r\n\r\n";
+    operator.write_all(request).await.unwrap();
+    let mut answer = String::new();
+    operator.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
 }
 
 #[tokio::test]

@@ -114,6 +114,7 @@ impl Backend {
             pages: Pages::default(),
             metrics: metrics.clone(),
             readiness: readiness.clone(),
+            serving: readiness.latch("serving"),
             drain_timeout: flags.common.drain_timeout,
             without: flags.common.without(),
         };

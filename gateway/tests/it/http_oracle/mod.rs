@@ -100,6 +100,7 @@ async fn play(how: u8, sizes: &[u8], octets: &[u8]) {
         }]),
         metrics: metrics.clone(),
         readiness: Readiness::new(),
+        serving: Readiness::new().latch("serving"),
         drain_timeout: DRAIN,
         without: Without::NOTHING,
     };
