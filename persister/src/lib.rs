@@ -34,7 +34,7 @@ const BACKLOG_EVERY: Duration = Duration::from_secs(1);
 const BACKLOG_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Stores what the broker has accepted, until `stop` is cancelled. While the store or the broker
-/// is away no more than the next five batches are taken from the journal, `ready` is unmet, and this
+/// is away no more than the next four batches are taken from the journal, `ready` is unmet, and this
 /// goes on trying.
 ///
 /// When told to stop it finishes the batches that it has. What a broker inside this process still

@@ -210,7 +210,7 @@ impl Worker {
         tracing::warn!("the journal keeps what is stored; it comes again, and changes nothing");
     }
 
-    /// Repeats an operation of the store until it succeeds. No more than three batches are read from
+    /// Repeats an operation of the store until it succeeds. No more than four batches are read from
     /// the journal meanwhile, which holds what is accepted.
     async fn until_done<'a, T>(
         &self,
